@@ -1,0 +1,1 @@
+//! Image-classification data sets, augmentation and a deterministic loader.

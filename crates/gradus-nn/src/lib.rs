@@ -1,0 +1,1 @@
+//! Layers, initialisers, losses and a model zoo on Burn.

@@ -1,0 +1,1 @@
+//! Optimizers, schedules and clipping, each update rule written once.

@@ -1,0 +1,1 @@
+//! The trainer: events, run folders, checkpoints, exact resume.

@@ -1,0 +1,1 @@
+//! Gradus, a deep-learning framework whose subject is optimization: the facade crate.
