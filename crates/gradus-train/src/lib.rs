@@ -1,1 +1,61 @@
-//! The trainer: events, run folders, checkpoints, exact resume.
+//! The trainer of Gradus: a run is a pure function of its configuration.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), gradus_train::TrainError> {
+//! use gradus_train::{Trainer, build_model, fitted, recipe};
+//!
+//! let config = recipe("cnn", &"shapes".parse()?)?;
+//! let data = config.data.open(config.seed)?;
+//! let config = fitted(&config, &data)?;
+//! let trainer = Trainer::new(config.clone(), data)?.out("runs/first");
+//! # let data = config.data.open(config.seed)?;
+//! let model = build_model(&config, &data, &trainer.device())?;
+//! let outcome = trainer.fit(model)?;
+//! println!("{:?}", outcome.ended);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | module | what lives there |
+//! |---|---|
+//! | [`config`], [`recipe()`], [`Layers`] | what a run depends on, and how it is put together |
+//! | [`Trainer`] | the loop |
+//! | [`event`] | what happens, as typed events for subscribers |
+//! | [`RunDir`], [`checkpoint`] | the run folder, exact resume |
+//! | [`mod@evaluate`] | accuracy, confusion matrix, worst mistakes |
+//! | [`weights`], [`SavedModel`] | named tensors, safetensors files |
+//! | [`device()`] | choosing a backend by name |
+
+pub mod atomic;
+pub mod checkpoint;
+pub mod config;
+pub mod evaluate;
+pub mod event;
+pub mod machine;
+pub mod weights;
+
+mod device;
+mod error;
+mod finish;
+mod guard;
+mod layers;
+mod names;
+mod recipe;
+mod run_dir;
+mod saved;
+mod signal;
+mod summary;
+mod trainer;
+
+pub use config::RunConfig;
+pub use device::{BACKENDS, Backend, backends, device};
+pub use error::TrainError;
+pub use event::{Event, Subscriber};
+pub use finish::{Filters, MODEL_FILE, ModelInfo, filters};
+pub use layers::Layers;
+pub use recipe::recipe;
+pub use run_dir::{DEFAULT_ROOT, RunDir};
+pub use saved::{SavedModel, Which, build_model, fitted};
+pub use signal::StopSignal;
+pub use summary::Summary;
+pub use trainer::{Ended, Outcome, Resume, Trainer, trainable};

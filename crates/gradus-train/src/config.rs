@@ -1,0 +1,260 @@
+//! The configuration of a run: everything that its result depends on.
+//!
+//! A run is a pure function of this structure, the bytes of the data set and the backend. It is
+//! written to `config.toml` whole, defaults included, so that the file alone repeats the run.
+
+use std::path::PathBuf;
+
+use gradus_data::{Augmentation, DataSpec, Dataset, OpenOptions};
+use gradus_nn::{Loss, ModelConfig, Penalty};
+use gradus_optim::{OptimizerConfig, ScheduleConfig};
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+
+/// Everything that the result of a run depends on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// The seed of every random draw: split, order, augmentation, initial weights, dropout.
+    pub seed: u64,
+    /// Passes over the training set; at least 1.
+    pub epochs: usize,
+    /// Images per step; at least 1. The last, smaller batch of an epoch is dropped.
+    pub batch_size: usize,
+    /// Where to compute: `auto`, `flex`, `ndarray`, `cuda`, `cuda:1`, …
+    pub device: String,
+    /// The update rule as text, such as `sgd(lr=0.1, momentum=0.9)`.
+    pub optimizer: OptimizerConfig,
+    /// The learning-rate schedule as text, such as `cosine`.
+    pub schedule: ScheduleConfig,
+    /// Scale the gradient down to this global L2 norm if it is longer; 0 turns clipping off.
+    #[serde(default)]
+    pub clip_norm: f64,
+    /// Clamp every element of the gradient to ±this; 0 turns it off.
+    #[serde(default)]
+    pub clip_value: f64,
+    /// What is learned from.
+    pub data: DataConfig,
+    /// What is minimised.
+    #[serde(default)]
+    pub loss: Loss,
+    /// R(W), added to the loss.
+    #[serde(default)]
+    pub penalty: Penalty,
+    /// The network; absent when a program trains a model of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<ModelConfig>,
+    /// When to stop before the last epoch.
+    #[serde(default)]
+    pub stop: StopConfig,
+    /// What is kept on disk.
+    #[serde(default)]
+    pub checkpoint: CheckpointConfig,
+    /// Short runs, for trying things out.
+    #[serde(default)]
+    pub limit: LimitConfig,
+}
+
+/// The data of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// `shapes`, `cifar10`, `cifar10:PATH`, `cifar100`, `folder:PATH`, …
+    pub spec: DataSpec,
+    /// Where downloaded sets lie; absent for the usual cache folder.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dir: Option<PathBuf>,
+    /// Share of the training set that is held out for validation, stratified by class; in [0, 1).
+    #[serde(default = "default_validation_fraction")]
+    pub validation_fraction: f64,
+    /// Subtract the mean and divide by the standard deviation of the training part, per channel.
+    #[serde(default = "enabled")]
+    pub normalize: bool,
+    /// Side of the square to which images of a `folder` are resized; absent to keep their size.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
+    /// Share of a `folder` without `train` and `test` that becomes the test set.
+    #[serde(default = "default_test_fraction")]
+    pub test_fraction: f64,
+    /// Training images of the built-in set `shapes`.
+    #[serde(default = "default_shapes_train")]
+    pub shapes_train: usize,
+    /// Test images of `shapes`.
+    #[serde(default = "default_shapes_test")]
+    pub shapes_test: usize,
+    /// Threads that prepare batches; 0 prepares them between the steps. Never changes the result.
+    #[serde(default = "default_workers")]
+    pub workers: usize,
+    /// What is done to training images at random.
+    #[serde(default)]
+    pub augmentation: Augmentation,
+}
+
+fn default_validation_fraction() -> f64 {
+    0.1
+}
+fn default_test_fraction() -> f64 {
+    0.2
+}
+fn default_shapes_train() -> usize {
+    10_000
+}
+fn default_shapes_test() -> usize {
+    2_000
+}
+fn default_workers() -> usize {
+    1
+}
+fn enabled() -> bool {
+    true
+}
+
+impl DataConfig {
+    /// The defaults for `spec`.
+    #[must_use]
+    pub fn new(spec: DataSpec) -> Self {
+        Self {
+            spec,
+            dir: None,
+            validation_fraction: default_validation_fraction(),
+            normalize: true,
+            image_size: None,
+            test_fraction: default_test_fraction(),
+            shapes_train: default_shapes_train(),
+            shapes_test: default_shapes_test(),
+            workers: default_workers(),
+            augmentation: Augmentation::default(),
+        }
+    }
+
+    /// Opens the data set; `seed` decides what `shapes` looks like and how a folder is split.
+    ///
+    /// # Errors
+    /// The reader's, naming file and place.
+    pub fn open(&self, seed: u64) -> Result<Dataset, TrainError> {
+        Ok(self.spec.open(&OpenOptions {
+            data_dir: self.dir.clone(),
+            seed,
+            image_size: self.image_size,
+            test_fraction: self.test_fraction,
+            shapes_train: self.shapes_train,
+            shapes_test: self.shapes_test,
+        })?)
+    }
+}
+
+/// When to stop before the last epoch. Each rule is off at 0.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StopConfig {
+    /// Stop after this many epochs without a better validation accuracy.
+    pub patience: usize,
+    /// How much better counts as better.
+    pub min_delta: f64,
+    /// Stop when ‖wₜ₊₁ − wₜ‖₂ falls below this.
+    pub step_tolerance: f64,
+    /// Stop when ‖∇‖₂ falls below this.
+    pub gradient_tolerance: f64,
+}
+
+/// What is kept on disk.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CheckpointConfig {
+    /// Save after every so many epochs; the last epoch is always saved.
+    pub every_epochs: usize,
+    /// Save after every so many steps as well; 0 turns it off.
+    pub every_steps: usize,
+    /// How many of the latest checkpoints stay, besides the best; at least 1.
+    pub keep: usize,
+}
+
+impl Default for CheckpointConfig {
+    fn default() -> Self {
+        Self { every_epochs: 1, every_steps: 0, keep: 2 }
+    }
+}
+
+/// Short runs, for trying things out. Each limit is off at 0.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LimitConfig {
+    /// Use at most this many batches of training, validation and test set.
+    pub batches: usize,
+    /// Train on the first so many training images, without augmentation, and validate on them too:
+    /// a model that cannot learn 20 images by heart has a bug.
+    pub overfit: usize,
+}
+
+impl RunConfig {
+    /// Checks every range and every combination.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] naming the setting, what was expected and what was found.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let at_least_one = |field, value: usize| match value {
+            0 => Err(TrainError::config(field, "expected at least 1, found 0")),
+            _ => Ok(()),
+        };
+        let not_negative = |field, value: f64| match value >= 0.0 && value.is_finite() {
+            true => Ok(()),
+            false => Err(TrainError::config(
+                field,
+                format!("expected a finite number of at least 0, found {value}"),
+            )),
+        };
+        let fraction = |field, value: f64| match (0.0..1.0).contains(&value) {
+            true => Ok(()),
+            false => Err(TrainError::config(
+                field,
+                format!("expected a share in [0, 1), found {value}"),
+            )),
+        };
+        at_least_one("epochs", self.epochs)?;
+        at_least_one("batch_size", self.batch_size)?;
+        at_least_one("checkpoint.every_epochs", self.checkpoint.every_epochs)?;
+        at_least_one("checkpoint.keep", self.checkpoint.keep)?;
+        not_negative("clip_norm", self.clip_norm)?;
+        not_negative("clip_value", self.clip_value)?;
+        not_negative("stop.min_delta", self.stop.min_delta)?;
+        not_negative("stop.step_tolerance", self.stop.step_tolerance)?;
+        not_negative("stop.gradient_tolerance", self.stop.gradient_tolerance)?;
+        fraction("data.validation_fraction", self.data.validation_fraction)?;
+        fraction("data.test_fraction", self.data.test_fraction)?;
+        if self.stop.patience > 0
+            && self.data.validation_fraction == 0.0
+            && self.limit.overfit == 0
+        {
+            return Err(TrainError::config(
+                "stop.patience",
+                "early stopping watches the validation accuracy, but data.validation_fraction is \
+                 0; set it to 0.1, say",
+            ));
+        }
+        if self.seed > i64::MAX as u64 {
+            // TOML knows only signed 64-bit integers, and config.toml must hold the seed.
+            return Err(TrainError::config(
+                "seed",
+                format!("expected at most {}, found {}", i64::MAX, self.seed),
+            ));
+        }
+        self.loss.validate()?;
+        self.penalty.validate()?;
+        if let Some(model) = &self.model {
+            model.validate()?;
+        }
+        Ok(())
+    }
+
+    /// The text of `config.toml`.
+    ///
+    /// # Errors
+    /// [`TrainError::ConfigFile`] if a value cannot be written as TOML.
+    pub fn to_toml(&self) -> Result<String, TrainError> {
+        toml::to_string_pretty(self).map_err(|error| TrainError::ConfigFile {
+            origin: "config.toml".to_owned(),
+            problem: error.to_string(),
+        })
+    }
+}

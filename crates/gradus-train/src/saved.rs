@@ -1,0 +1,145 @@
+//! Using what a run has learned: building models from configurations, reading them back from disk.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use gradus_data::{Dataset, ImageShape, Normalization};
+use gradus_nn::AnyModel;
+
+use crate::checkpoint::Checkpoint;
+use crate::finish::{MODEL_FILE, ModelInfo};
+use crate::{RunConfig, RunDir, TrainError, weights};
+
+/// The model of `config` for the images and classes of `data`, on `device`.
+///
+/// # Errors
+/// [`TrainError::Config`] when the configuration names no model, [`TrainError::Model`] when it does
+/// not fit the images.
+pub fn build_model(
+    config: &RunConfig,
+    data: &Dataset,
+    device: &Device,
+) -> Result<AnyModel, TrainError> {
+    Ok(fitted(config, data)?.model.ok_or_else(no_model)?.init(device)?)
+}
+
+/// `config` with the model's input shape, number of classes and seed filled in from `data`.
+///
+/// # Errors
+/// [`TrainError::Config`] when the configuration names no model.
+pub fn fitted(config: &RunConfig, data: &Dataset) -> Result<RunConfig, TrainError> {
+    let mut config = config.clone();
+    let model = config.model.as_mut().ok_or_else(no_model)?;
+    let shape = data.train.shape;
+    model.input = [shape.channels, shape.height, shape.width];
+    model.classes = data.classes.len();
+    model.seed = config.seed;
+    Ok(config)
+}
+
+fn no_model() -> TrainError {
+    TrainError::config(
+        "model",
+        "expected a [model] section with a name such as \"cnn\"; this configuration belongs to a \
+         program that trains a model of its own",
+    )
+}
+
+/// Which weights of a run to use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// `model.safetensors` of a finished run, else the newest checkpoint.
+    #[default]
+    Final,
+    /// The checkpoint of the best epoch.
+    Best,
+    /// The newest checkpoint.
+    Last,
+}
+
+/// A model from disk, with all that is needed to classify images.
+#[derive(Clone, Debug)]
+pub struct SavedModel {
+    /// The model, on the device asked for.
+    pub model: AnyModel,
+    /// What the file says about itself.
+    pub info: ModelInfo,
+    /// The file or checkpoint that it came from.
+    pub source: PathBuf,
+}
+
+impl SavedModel {
+    /// Opens a run folder, a checkpoint folder or a `.safetensors` file that Gradus wrote.
+    ///
+    /// # Errors
+    /// [`TrainError::NoRun`] when there is nothing at `path`, [`TrainError::Damaged`] and
+    /// [`TrainError::Weights`] when it does not fit.
+    pub fn open(path: &Path, which: &Which, device: &Device) -> Result<Self, TrainError> {
+        let (bytes, source) = find(path, which)?;
+        let (tensors, metadata) = weights::from_safetensors(&bytes, &source)?;
+        let info: ModelInfo = serde_json::from_value(metadata).map_err(|error| {
+            TrainError::damaged(
+                &source,
+                format!(
+                    "its metadata does not describe a Gradus model ({error}); expected a file \
+                     written by `gradus train`"
+                ),
+            )
+        })?;
+        let config = info.model.as_ref().ok_or_else(|| {
+            TrainError::Weights(format!(
+                "{} was written by a program with a model of its own; only that program can \
+                 load it",
+                source.display()
+            ))
+        })?;
+        let model = weights::restore(config.init(device)?, tensors)?;
+        Ok(Self { model, info, source })
+    }
+
+    /// The normalisation of the inputs.
+    #[must_use]
+    pub fn normalization(&self) -> Normalization {
+        Normalization { mean: self.info.mean.clone(), std: self.info.std.clone() }
+    }
+
+    /// The shape of an input.
+    #[must_use]
+    pub fn image_shape(&self) -> ImageShape {
+        let [channels, height, width] = self.info.image;
+        ImageShape { channels, height, width }
+    }
+}
+
+fn find(path: &Path, which: &Which) -> Result<(Vec<u8>, PathBuf), TrainError> {
+    let read = |file: PathBuf| {
+        fs::read(&file).map_err(TrainError::io("read", &file)).map(|bytes| (bytes, file))
+    };
+    if path.is_file() {
+        return read(path.to_path_buf());
+    }
+    if path.join("MANIFEST.json").exists() {
+        return Ok((Checkpoint::load(path)?.model, path.to_path_buf()));
+    }
+    let dir = RunDir::at(path);
+    if !dir.holds_run() {
+        return Err(TrainError::NoRun(format!(
+            "{} is neither a run folder, nor a checkpoint, nor a .safetensors file",
+            path.display()
+        )));
+    }
+    let last = || match Checkpoint::latest(&dir)?.0 {
+        Some((path, checkpoint)) => Ok((checkpoint.model, path)),
+        None => Err(TrainError::NoRun(format!(
+            "{} has no weights yet: no checkpoint was written",
+            path.display()
+        ))),
+    };
+    match which {
+        Which::Best => Checkpoint::best(&dir).map(|(path, checkpoint)| (checkpoint.model, path)),
+        Which::Last => last(),
+        Which::Final if dir.join(MODEL_FILE).exists() => read(dir.join(MODEL_FILE)),
+        Which::Final => last(),
+    }
+}

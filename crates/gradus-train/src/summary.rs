@@ -1,0 +1,58 @@
+//! The result of a run in one object: `summary.json`, and what `train --json` prints.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The result of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The run folder.
+    pub run_dir: PathBuf,
+    /// The model's name.
+    pub model: String,
+    /// Trainable parameters.
+    pub parameters: usize,
+    /// The data set.
+    pub data: String,
+    /// Images trained on.
+    pub train_images: usize,
+    /// Images held out for validation.
+    pub validation_images: usize,
+    /// Images tested on.
+    pub test_images: usize,
+    /// The backend.
+    pub device: String,
+    /// Master seed.
+    pub seed: u64,
+    /// Epochs done.
+    pub epochs: usize,
+    /// Steps done.
+    pub steps: usize,
+    /// Mean training loss of the last epoch.
+    pub train_loss: Option<f64>,
+    /// Training accuracy of the last epoch.
+    pub train_accuracy: Option<f64>,
+    /// Validation accuracy after the last epoch; absent without a validation set.
+    pub val_accuracy: Option<f64>,
+    /// The best validation accuracy.
+    pub best_val_accuracy: Option<f64>,
+    /// The epoch that reached it.
+    pub best_epoch: Option<usize>,
+    /// Accuracy of the final weights on the test set.
+    pub test_accuracy: f64,
+    /// Top-5 accuracy of the final weights on the test set.
+    pub test_top5: f64,
+    /// Loss of the final weights on the test set.
+    pub test_loss: f64,
+    /// Why the run ended before its last epoch, if it did.
+    pub stopped: Option<String>,
+    /// Seconds of wall time: training, validation, saving; summed over resumed parts.
+    pub seconds: f64,
+    /// Seconds in training steps alone.
+    pub train_seconds: f64,
+    /// Images per second in training steps.
+    pub images_per_second: f64,
+    /// SHA-256 of `model.safetensors`: equal exactly when the weights are.
+    pub weights_sha256: String,
+}
