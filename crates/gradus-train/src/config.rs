@@ -77,6 +77,10 @@ pub struct DataConfig {
     /// Share of a `folder` without `train` and `test` that becomes the test set.
     #[serde(default = "default_test_fraction")]
     pub test_fraction: f64,
+    /// The seed from which `shapes` is drawn. Apart from the seed of the run, so that runs with other
+    /// seeds learn from the same images.
+    #[serde(default)]
+    pub seed: u64,
     /// Training images of the built-in set `shapes`.
     #[serde(default = "default_shapes_train")]
     pub shapes_train: usize,
@@ -121,6 +125,7 @@ impl DataConfig {
             normalize: true,
             image_size: None,
             test_fraction: default_test_fraction(),
+            seed: 0,
             shapes_train: default_shapes_train(),
             shapes_test: default_shapes_test(),
             workers: default_workers(),
@@ -128,14 +133,14 @@ impl DataConfig {
         }
     }
 
-    /// Opens the data set; `seed` decides what `shapes` looks like and how a folder is split.
+    /// Opens the data set.
     ///
     /// # Errors
     /// The reader's, naming file and place.
-    pub fn open(&self, seed: u64) -> Result<Dataset, TrainError> {
+    pub fn open(&self) -> Result<Dataset, TrainError> {
         Ok(self.spec.open(&OpenOptions {
             data_dir: self.dir.clone(),
-            seed,
+            seed: self.seed,
             image_size: self.image_size,
             test_fraction: self.test_fraction,
             shapes_train: self.shapes_train,
@@ -232,12 +237,12 @@ impl RunConfig {
                  0; set it to 0.1, say",
             ));
         }
-        if self.seed > i64::MAX as u64 {
+        for (field, seed) in [("seed", self.seed), ("data.seed", self.data.seed)] {
             // TOML knows only signed 64-bit integers, and config.toml must hold the seed.
-            return Err(TrainError::config(
-                "seed",
-                format!("expected at most {}, found {}", i64::MAX, self.seed),
-            ));
+            if seed > i64::MAX as u64 {
+                let problem = format!("expected at most {}, found {seed}", i64::MAX);
+                return Err(TrainError::config(field, problem));
+            }
         }
         self.loss.validate()?;
         self.penalty.validate()?;

@@ -5,10 +5,10 @@
 //! use gradus_train::{Trainer, build_model, fitted, recipe};
 //!
 //! let config = recipe("cnn", &"shapes".parse()?)?;
-//! let data = config.data.open(config.seed)?;
+//! let data = config.data.open()?;
 //! let config = fitted(&config, &data)?;
 //! let trainer = Trainer::new(config.clone(), data)?.out("runs/first");
-//! # let data = config.data.open(config.seed)?;
+//! # let data = config.data.open()?;
 //! let model = build_model(&config, &data, &trainer.device())?;
 //! let outcome = trainer.fit(model)?;
 //! println!("{:?}", outcome.ended);

@@ -75,7 +75,7 @@ pub struct Outcome<M> {
 ///
 /// let config = recipe("cnn", &"shapes".parse()?)?;
 /// let (device, _) = device(&config.device)?;
-/// let data = config.data.open(config.seed)?;
+/// let data = config.data.open()?;
 /// let model = gradus_train::build_model(&config, &data, &device.autodiff())?;
 /// let outcome = Trainer::new(config, data)?.out("runs/mine").fit(model)?;
 /// # Ok(())
