@@ -1,1 +1,84 @@
 //! Optimizers, schedules and clipping, each update rule written once.
+//!
+//! A rule is one formula over a small arithmetic ([`Number`]); the same formula runs on `f64` vectors
+//! ([`trajectory`]), as one vectorised pass over a parameter's memory on the CPU backend, as tensor
+//! operations on every other backend, and as Burn's own `Optimizer`. Tests hold them equal.
+//!
+//! ```
+//! use burn::{nn::LinearConfig, optim::GradientsParams, tensor::{Device, Tensor}};
+//! use gradus_optim::{ModelOptimizer, OptimizerConfig, ScheduleConfig};
+//!
+//! let config: OptimizerConfig = "adamw(lr=0.01, weight_decay=0.05) | clip-global(1.0)".parse()?;
+//! let schedule: ScheduleConfig = "cosine | warmup(steps=5)".parse()?;
+//! let mut optimizer = ModelOptimizer::new(&config)?;
+//!
+//! let device = Device::flex().autodiff();
+//! let mut model = LinearConfig::new(3, 1).init(&device);
+//! for step in 0..20 {
+//!     let loss = model.forward(Tensor::<2>::ones([4, 3], &device)).square().mean();
+//!     let grads = GradientsParams::from_grads(loss.backward(), &model);
+//!     model = optimizer.step(schedule.lr(step, 20, config.lr()), model, grads);
+//! }
+//! # Ok::<(), gradus_optim::OptimError>(())
+//! ```
+//!
+//! # Map
+//!
+//! - Rules: [`Sgd`], [`Adam`], [`AdamW`]; one of your own is a [`Rule`].
+//! - Whole models: [`ModelOptimizer`]; as text: [`OptimizerConfig`].
+//! - Burn's `ModuleOptimizer` and Learner: every rule is a `burn::optim::Optimizer`; for your own,
+//!   [`burn_optimizer!`].
+//! - Vectors of numbers: [`VectorOptimizer`], [`trajectory`], [`minimise`].
+//! - Learning rate over time: [`ScheduleConfig`].
+//! - Norms and clipping: [`gradients`].
+//!
+//! # Features
+//!
+//! `flex` (default) is the CPU backend with the fused step; `ndarray` (default), `wgpu`, `vulkan`,
+//! `metal`, `cuda`, `rocm`, `cpu` add Burn's other backends.
+
+mod burn_optimizer;
+mod config;
+mod error;
+mod execute;
+#[cfg(feature = "flex")]
+mod fused;
+pub mod gradients;
+mod hyper;
+mod model;
+mod number;
+mod path;
+mod rule;
+mod rules;
+mod saved;
+mod schedule;
+
+/// The shapes a schedule can have; in text, [`ScheduleConfig`].
+pub mod schedules {
+    pub use crate::schedule::{
+        Anneal, Constant, Cosine, CosineRestarts, Cyclic, CyclicMode, Exponential, InverseTime,
+        Linear, MultiStep, OneCycle, Polynomial, StepDecay, Triangular, Warmup,
+    };
+}
+mod text;
+mod trajectory;
+#[cfg(not(feature = "flex"))]
+mod unfused;
+
+#[cfg(feature = "flex")]
+use fused as fused_or_not;
+#[cfg(not(feature = "flex"))]
+use unfused as fused_or_not;
+
+pub use burn_optimizer::RuleState;
+pub use config::{CatalogueEntry, OptimizerConfig, RuleConfig};
+pub use error::OptimError;
+pub use gradients::Clip;
+pub use hyper::{Hyperparameter, Hyperparameters};
+pub use model::ModelOptimizer;
+pub use number::{Lane, Number};
+pub use rule::{MAX_SLOTS, Rule, Slot};
+pub use rules::{Adam, AdamW, Sgd};
+pub use schedule::{Clock, Rate, Schedule, ScheduleConfig};
+pub use text::{TextError, Value};
+pub use trajectory::{VectorOptimizer, minimise, trajectory};

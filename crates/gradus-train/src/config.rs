@@ -24,16 +24,10 @@ pub struct RunConfig {
     pub batch_size: usize,
     /// Where to compute: `auto`, `flex`, `ndarray`, `cuda`, `cuda:1`, …
     pub device: String,
-    /// The update rule as text, such as `sgd(lr=0.1, momentum=0.9)`.
+    /// The update rule as text, such as `sgd(lr=0.1, momentum=0.9) | clip-global(1.0)`.
     pub optimizer: OptimizerConfig,
     /// The learning-rate schedule as text, such as `cosine`.
     pub schedule: ScheduleConfig,
-    /// Scale the gradient down to this global L2 norm if it is longer; 0 turns clipping off.
-    #[serde(default)]
-    pub clip_norm: f64,
-    /// Clamp every element of the gradient to ±this; 0 turns it off.
-    #[serde(default)]
-    pub clip_value: f64,
     /// What is learned from.
     pub data: DataConfig,
     /// What is minimised.
@@ -220,8 +214,6 @@ impl RunConfig {
         at_least_one("batch_size", self.batch_size)?;
         at_least_one("checkpoint.every_epochs", self.checkpoint.every_epochs)?;
         at_least_one("checkpoint.keep", self.checkpoint.keep)?;
-        not_negative("clip_norm", self.clip_norm)?;
-        not_negative("clip_value", self.clip_value)?;
         not_negative("stop.min_delta", self.stop.min_delta)?;
         not_negative("stop.step_tolerance", self.stop.step_tolerance)?;
         not_negative("stop.gradient_tolerance", self.stop.gradient_tolerance)?;
@@ -244,6 +236,8 @@ impl RunConfig {
                 return Err(TrainError::config(field, problem));
             }
         }
+        self.optimizer.validate()?;
+        self.schedule.validate()?;
         self.loss.validate()?;
         self.penalty.validate()?;
         if let Some(model) = &self.model {

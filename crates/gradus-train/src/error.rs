@@ -43,7 +43,7 @@ pub enum TrainError {
     #[error(
         "{what} became {value} at epoch {epoch}, batch {batch} (step {step}); the first bad tensor \
          is {tensor}. Nothing was updated with it{kept}. Try a smaller learning rate, a warm-up \
-         (`schedule = \"onecycle\"`) or clipping (`--clip-norm 1`)"
+         (`--schedule onecycle`) or clipping (`--clip-norm 1`)"
     )]
     NotFinite {
         /// `the loss` or `the gradient`.

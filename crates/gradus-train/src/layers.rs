@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use gradus_optim::OptimizerConfig;
 use toml::{Table, Value};
 
 use crate::names::nearest;
@@ -95,6 +96,19 @@ impl Layers {
         Ok(self)
     }
 
+    /// Changes the optimizer that the layers so far name: its learning rate, its clipping.
+    ///
+    /// # Errors
+    /// [`TrainError::Optim`] when what they name is no optimizer.
+    pub fn optimizer(
+        &mut self,
+        change: impl FnOnce(OptimizerConfig) -> OptimizerConfig,
+    ) -> Result<&mut Self, TrainError> {
+        let text = self.table.get("optimizer").and_then(Value::as_str).unwrap_or_default();
+        let changed = change(text.parse::<OptimizerConfig>()?).to_string();
+        self.put("optimizer", changed)
+    }
+
     /// The configuration that results; checked.
     ///
     /// # Errors
@@ -157,7 +171,8 @@ mod tests {
         let mut layers = base();
         layers.text("epochs = 3\n[data]\nworkers = 2\n", "a file").unwrap();
         layers.set("epochs", "7").unwrap();
-        layers.set("optimizer", "sgd(lr=0.5)").unwrap();
+        layers.set("optimizer", "sgd(lr=0.3)").unwrap();
+        layers.optimizer(|optimizer| optimizer.with_lr(0.5)).unwrap();
         let config = layers.finish().unwrap();
         assert_eq!((config.epochs, config.data.workers), (7, 2));
         assert_eq!(config.optimizer, "sgd(lr=0.5)".parse().unwrap());

@@ -53,8 +53,6 @@ pub fn recipe(model: &str, data: &DataSpec) -> Result<RunConfig, TrainError> {
         device: "auto".to_owned(),
         optimizer: optimizer.parse()?,
         schedule: schedule.parse()?,
-        clip_norm: 0.0,
-        clip_value: 0.0,
         data,
         loss,
         penalty: Penalty::default(),

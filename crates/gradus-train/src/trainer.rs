@@ -20,7 +20,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::Device;
 use gradus_data::{Dataset, Images, Loader, LoaderConfig, Normalization, Split, epoch_order};
 use gradus_nn::{Classifier, Mode};
-use gradus_optim::ModelOptimizer;
+use gradus_optim::{Clock, ModelOptimizer, Rate, gradients};
 
 use crate::checkpoint::{Best, Checkpoint, EpochSums, Progress};
 use crate::evaluate::{self, Evaluation, Feed, argmax, evaluate, inputs, targets, values};
@@ -282,7 +282,7 @@ impl Trainer {
         let tracked = model.devices().iter().all(Device::is_autodiff);
         let model = if tracked { model } else { model.train() };
         let parameters = trainable(&model);
-        let mut optimizer = ModelOptimizer::new(self.config.optimizer.clone())?;
+        let mut optimizer = ModelOptimizer::new(&self.config.optimizer)?;
         let (model, progress, checkpoint) = match loaded {
             Some((path, checkpoint)) => {
                 let (tensors, _) = weights::from_safetensors(&checkpoint.model, &path)?;
@@ -540,24 +540,26 @@ impl Run {
                 .unwrap_or_else(|| "the loss itself".to_owned());
             return Err(self.not_finite("the loss", loss_value, tensor));
         }
-        let mut gradients = GradientsParams::from_grads(loss.backward(), &model);
-        let grad_norm = gradus_optim::global_norm(&model, &gradients)?;
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let grad_norm = gradients::global_norm(&model, &gradients);
         if !grad_norm.is_finite() {
             let tensor = guard::check_gradients(&model, &gradients)
                 .unwrap_or_else(|| "the norm of all gradients together, which overflowed".to_owned());
             return Err(self.not_finite("the gradient", grad_norm, tensor));
         }
-        if config.clip_value > 0.0 {
-            gradients = gradus_optim::clip_value(&model, gradients, config.clip_value);
+        let batches = self.trainer.batches();
+        let clock = Clock {
+            step: self.progress.step as u64,
+            total_steps: (config.epochs * batches) as u64,
+            steps_per_epoch: batches as u64,
+        };
+        let Rate { lr, momentum } = config.schedule.at(clock, config.optimizer.lr());
+        if let Some(momentum) = momentum {
+            self.optimizer.set_momentum(momentum);
         }
-        if config.clip_norm > 0.0 {
-            gradients = gradus_optim::clip_global_norm(&model, gradients, config.clip_norm)?.0;
-        }
-        let total = config.epochs * self.trainer.batches();
-        let rate = config.schedule.at(self.progress.step, total, self.optimizer.lr());
         let watch_step = config.stop.step_tolerance > 0.0;
         let before = watch_step.then(|| weights::collect(&model));
-        let model = self.optimizer.step(rate, model, gradients)?;
+        let model = self.optimizer.step(lr, model, gradients);
 
         let classes = self.trainer.data.classes.len();
         let correct = scores
@@ -575,7 +577,7 @@ impl Run {
         sums.grad_norm += grad_norm;
         sums.steps += 1;
         sums.seconds += seconds;
-        sums.lr = rate;
+        sums.lr = lr;
         let stop = &self.trainer.config.stop;
         let mut reason = None;
         if stop.gradient_tolerance > 0.0 && grad_norm < stop.gradient_tolerance {
@@ -599,7 +601,7 @@ impl Run {
             batch: self.progress.batch,
             loss: loss_value,
             accuracy: correct as f64 / images as f64,
-            lr: rate,
+            lr,
             grad_norm,
             images_per_second: images as f64 / seconds,
         };
