@@ -30,12 +30,12 @@ pub struct RunConfig {
     pub schedule: ScheduleConfig,
     /// What is learned from.
     pub data: DataConfig,
-    /// What is minimised.
+    /// What is minimised, such as `cross-entropy(label_smoothing=0.1)`.
     #[serde(default)]
     pub loss: Loss,
-    /// R(W), added to the loss.
-    #[serde(default)]
-    pub penalty: Penalty,
+    /// R(W), added to the loss, such as `l2(lambda=1e-4)`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub penalty: Option<Penalty>,
     /// The network; absent when a program trains a model of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelConfig>,
@@ -238,8 +238,6 @@ impl RunConfig {
         }
         self.optimizer.validate()?;
         self.schedule.validate()?;
-        self.loss.validate()?;
-        self.penalty.validate()?;
         if let Some(model) = &self.model {
             model.validate()?;
         }

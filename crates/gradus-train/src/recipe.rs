@@ -1,7 +1,7 @@
 //! Settings that work, per model and data set: where a configuration starts.
 
 use gradus_data::{Augmentation, Crop, DataSpec, Flip, PaddingMode};
-use gradus_nn::{Loss, ModelConfig, Penalty};
+use gradus_nn::{Loss, ModelConfig};
 
 use crate::config::{CheckpointConfig, DataConfig, LimitConfig, StopConfig};
 use crate::{RunConfig, TrainError};
@@ -21,7 +21,7 @@ pub fn recipe(model: &str, data: &DataSpec) -> Result<RunConfig, TrainError> {
             "sgd(lr=0.2, momentum=0.85, nesterov=true, weight_decay=5e-4)",
             "onecycle",
             8,
-            Loss::CrossEntropy { label_smoothing: 0.1, class_weights: Vec::new() },
+            Loss::CrossEntropy { label_smoothing: 0.1, class_weights: None },
         ),
         "cnn" => (
             "sgd(lr=0.1, momentum=0.9, nesterov=true, weight_decay=5e-4)",
@@ -55,7 +55,7 @@ pub fn recipe(model: &str, data: &DataSpec) -> Result<RunConfig, TrainError> {
         schedule: schedule.parse()?,
         data,
         loss,
-        penalty: Penalty::default(),
+        penalty: None,
         model: Some(ModelConfig::named(model)?),
         stop: StopConfig::default(),
         checkpoint: CheckpointConfig::default(),

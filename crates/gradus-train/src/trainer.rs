@@ -159,6 +159,7 @@ impl Trainer {
     pub fn new(config: RunConfig, dataset: Dataset) -> Result<Self, TrainError> {
         config.validate()?;
         let (device, backend) = device::device(&config.device)?;
+        config.loss.validate(dataset.classes.len())?;
         let data = Data::new(&config, dataset)?;
         let model_name =
             config.model.as_ref().map_or_else(|| "custom".to_owned(), |model| model.name.to_string());
@@ -528,7 +529,7 @@ impl Run {
         let y = targets(&batch, device);
         let logits = model.forward(x.clone(), Mode::train(config.seed, self.progress.step as u64));
         let mut loss = config.loss.forward(logits.clone(), y);
-        if let Some(penalty) = config.penalty.of(&model) {
+        if let Some(penalty) = config.penalty.as_ref().and_then(|penalty| penalty.forward(&model)) {
             loss = loss + penalty;
         }
         let scores = values(logits.clone().detach())?;
