@@ -1,0 +1,110 @@
+//! Rules as Burn's own [`Optimizer`](burn::optim::Optimizer): for `ModuleOptimizer`, its parameter
+//! groups, and Burn's Learner.
+//!
+//! Every rule of this crate is a Burn optimizer as it stands; [`burn_optimizer!`](crate::burn_optimizer)
+//! does the same for a rule of your own.
+
+use crate::Rule;
+use crate::execute::{ParameterState, step_parameter};
+use burn::optim::{RecordState, StateSink, StateSource};
+use burn::tensor::{Device, Tensor};
+
+/// What Burn keeps, and records, for one parameter of rank `D` under a rule of this crate.
+#[derive(Clone, Debug)]
+pub struct RuleState<const D: usize>(ParameterState);
+
+// By hand: the derive expands to paths that exist inside burn-optim only. A record does not know the
+// rule, so slots and memory are numbered rather than named.
+impl<const D: usize> RecordState for RuleState<D> {
+    fn state_flatten(&self, prefix: &str, out: &mut StateSink) {
+        let state = &self.0;
+        out.push_scalar(prefix, "step", state.step.into());
+        out.push_scalar(prefix, "slots", state.slots.len().into());
+        out.push_scalar(prefix, "memory", state.memory.len().into());
+        for (i, slot) in state.slots.iter().enumerate() {
+            let data = Tensor::<D>::from_dispatch(slot.clone()).into_data();
+            out.push_tensor(prefix, &format!("slot{i}"), data);
+        }
+        for (i, number) in state.memory.iter().enumerate() {
+            out.push_scalar(prefix, &format!("memory{i}"), (*number).into());
+        }
+    }
+
+    fn state_unflatten(prefix: &str, src: &mut StateSource, device: &Device) -> Option<Self> {
+        let step = u64::try_from(src.take_scalar(prefix, "step")?).ok()?;
+        let slots = usize::try_from(src.take_scalar(prefix, "slots")?).ok()?;
+        let memory = usize::try_from(src.take_scalar(prefix, "memory")?).ok()?;
+        let slots = (0..slots)
+            .map(|i| {
+                let data = src.take_tensor(prefix, &format!("slot{i}"))?;
+                let dtype = data.dtype();
+                Some(Tensor::<D>::from_data(data, (device, dtype)).into_dispatch())
+            })
+            .collect::<Option<_>>()?;
+        let memory = (0..memory)
+            .map(|i| f64::try_from(src.take_scalar(prefix, &format!("memory{i}"))?).ok())
+            .collect::<Option<_>>()?;
+        Some(Self(ParameterState {
+            step,
+            memory,
+            slots,
+        }))
+    }
+}
+
+impl<const D: usize> RuleState<D> {
+    #[doc(hidden)]
+    pub fn step<R: Rule>(
+        rule: &R,
+        lr: f64,
+        theta: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<Self>,
+    ) -> (Tensor<D>, Option<Self>) {
+        let mut state = state.map(|Self(state)| state).unwrap_or_default();
+        let theta = step_parameter(rule, lr, theta, grad, &mut state);
+        (theta, Some(Self(state)))
+    }
+
+    #[doc(hidden)]
+    pub fn to_device(self, device: &Device) -> Self {
+        Self(self.0.to_device::<D>(device))
+    }
+}
+
+/// Makes rules Burn optimizers: `burn_optimizer!(MyRule)` for each type that implements
+/// [`Rule`](crate::Rule).
+///
+/// ```
+/// use burn::optim::ModuleOptimizer;
+/// use gradus_optim::AdamW;
+///
+/// // The rules of this crate are Burn optimizers already.
+/// let optimizer = ModuleOptimizer::from(AdamW { weight_decay: 0.05, ..AdamW::default() });
+/// assert!(!optimizer.has_gradient_clipping());
+/// ```
+#[macro_export]
+macro_rules! burn_optimizer {
+    ($($rule:ty),* $(,)?) => {$(
+        impl ::burn::optim::Optimizer for $rule {
+            type State<const D: usize> = $crate::RuleState<D>;
+
+            fn step<const D: usize>(
+                &self,
+                lr: ::burn::optim::LearningRate,
+                tensor: ::burn::tensor::Tensor<D>,
+                grad: ::burn::tensor::Tensor<D>,
+                state: ::std::option::Option<$crate::RuleState<D>>,
+            ) -> (::burn::tensor::Tensor<D>, ::std::option::Option<$crate::RuleState<D>>) {
+                $crate::RuleState::step(self, lr, tensor, grad, state)
+            }
+
+            fn to_device<const D: usize>(
+                state: $crate::RuleState<D>,
+                device: &::burn::tensor::Device,
+            ) -> $crate::RuleState<D> {
+                state.to_device(device)
+            }
+        }
+    )*};
+}

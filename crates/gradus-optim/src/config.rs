@@ -1,0 +1,393 @@
+//! An optimizer as text: a rule, and what is done around it.
+//!
+//! ```
+//! use gradus_optim::OptimizerConfig;
+//!
+//! let config: OptimizerConfig = "AdamW(lr=3e-3, weight-decay=0.05) | clip-global(1.0) | no-decay".parse()?;
+//! assert_eq!(config.to_string(), "adamw(lr=0.003, weight_decay=0.05) | clip_global(1) | no_decay");
+//! assert_eq!(config.lr(), 3e-3);
+//!
+//! let error = "sgd(lr=0.1, momentun=0.9)".parse::<OptimizerConfig>().unwrap_err();
+//! assert!(error.to_string().contains("did you mean `momentum`?"));
+//! # Ok::<(), gradus_optim::OptimError>(())
+//! ```
+
+use crate::execute::AnyRule;
+use crate::text::{Call, TextError, Value, normal, parse_chain, suggestion};
+use crate::{Adam, AdamW, Clip, Hyperparameter, Hyperparameters, OptimError, Rule, Sgd};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// One of the crate's rules, chosen at run time.
+macro_rules! rule_config {
+    ($($variant:ident),* $(,)?) => {
+        /// A rule of this crate with its hyper-parameters, chosen at run time.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum RuleConfig {
+            $(#[doc = concat!("[`", stringify!($variant), "`].")]
+            $variant($variant),)*
+        }
+
+        impl RuleConfig {
+            /// Every rule, with its table and documentation; what `gradus optim list` prints.
+            pub fn catalogue() -> Vec<CatalogueEntry> {
+                vec![$(CatalogueEntry {
+                    name: $variant::TEXT_NAME,
+                    documentation: $variant::DOCUMENTATION,
+                    hyperparameters: $variant::table(),
+                    slots: $variant::default().slots().len(),
+                },)*]
+            }
+
+            fn from_call(text: &str, call: &Call) -> Result<Self, TextError> {
+                match normal(&call.name.value).as_str() {
+                    $($variant::TEXT_NAME => $variant::from_call(text, call).map(Self::$variant),)*
+                    name => {
+                        let near = suggestion(name, [$($variant::TEXT_NAME),*]);
+                        let message = format!("there is no optimizer `{name}`{near}");
+                        Err(TextError::new(text, call.name.at.clone(), message))
+                    }
+                }
+            }
+
+            /// The rule's name in text.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$variant(_) => $variant::TEXT_NAME,)*
+                }
+            }
+
+            /// The value of a hyper-parameter by name, if the rule has it.
+            pub fn get(&self, name: &str) -> Option<Value> {
+                match self {
+                    $(Self::$variant(rule) => rule.get(name),)*
+                }
+            }
+
+            /// Sets a hyper-parameter by name.
+            ///
+            /// # Errors
+            /// [`OptimError::Conflict`] if the rule lacks it or the value is of another kind, and
+            /// what [`validate`](Self::validate) finds.
+            pub fn set(&mut self, name: &str, value: &Value) -> Result<(), OptimError> {
+                let done = match self {
+                    $(Self::$variant(rule) => rule.set(name, value),)*
+                };
+                done.map_err(|expected| OptimError::Conflict {
+                    owner: self.name(),
+                    problem: format!("cannot set `{name}` to {value}: expected {expected}"),
+                })?;
+                self.validate()
+            }
+
+            /// Checks every hyper-parameter.
+            ///
+            /// # Errors
+            /// [`OptimError::OutOfRange`] or [`OptimError::Conflict`], naming the field.
+            pub fn validate(&self) -> Result<(), OptimError> {
+                match self {
+                    $(Self::$variant(rule) => {
+                        rule.check_ranges()?;
+                        rule.check()
+                    })*
+                }
+            }
+
+            /// The rule with its type forgotten; with decay, and without.
+            pub(crate) fn shared(&self) -> [Arc<dyn AnyRule>; 2] {
+                match self {
+                    $(Self::$variant(rule) => {
+                        [Arc::new(rule.clone()), Arc::new(rule.without_decay())]
+                    })*
+                }
+            }
+        }
+
+        impl fmt::Display for RuleConfig {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self {
+                    $(Self::$variant(rule) => f.write_str(&rule.to_text(&["lr"])),)*
+                }
+            }
+        }
+
+        $(impl From<$variant> for RuleConfig {
+            fn from(rule: $variant) -> Self {
+                Self::$variant(rule)
+            }
+        }
+
+        impl From<$variant> for OptimizerConfig {
+            fn from(rule: $variant) -> Self {
+                Self { rule: rule.into(), clips: Vec::new(), no_decay: false }
+            }
+        })*
+    };
+}
+rule_config!(Sgd, Adam, AdamW);
+
+/// What is known about a rule or a schedule by its declaration.
+#[derive(Clone, Debug)]
+pub struct CatalogueEntry {
+    /// The name in text.
+    pub name: &'static str,
+    /// Formula, memory, when to use: the documentation comment, in Markdown.
+    pub documentation: &'static str,
+    /// The table of hyper-parameters.
+    pub hyperparameters: Vec<Hyperparameter>,
+    /// Tensors kept per parameter, at the defaults; 0 for a schedule.
+    pub slots: usize,
+}
+
+/// An optimizer: a rule, gradient clipping, and which parameters decay. See the
+/// [module documentation](self) for its text form.
+///
+/// After the rule, joined by `|`, in any order:
+///
+/// | Word | Meaning |
+/// |---|---|
+/// | `clip_global(L)` | scale all gradients so that their joint norm is at most L ([`Clip::Global`]) |
+/// | `clip_norm(L)` | the same for each parameter alone ([`Clip::Norm`]) |
+/// | `clip_value(L)` | every entry into [−L, L] ([`Clip::Value`]) |
+/// | `no_decay` | no weight decay on biases and norms: parameters of rank 0 and 1 |
+///
+/// Clips happen in the order of the text.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct OptimizerConfig {
+    /// The rule.
+    pub rule: RuleConfig,
+    /// Clipping before the step, in order.
+    pub clips: Vec<Clip>,
+    /// Whether parameters of rank 0 and 1 (biases, norms) are exempt from weight decay.
+    pub no_decay: bool,
+}
+
+impl OptimizerConfig {
+    /// The base learning rate, which a schedule scales.
+    pub fn lr(&self) -> f64 {
+        match self.rule.get("lr") {
+            Some(Value::Number(lr)) => lr,
+            _ => 1.0,
+        }
+    }
+
+    /// The same with another base rate.
+    #[must_use]
+    pub fn with_lr(mut self, lr: f64) -> Self {
+        // Every rule has `lr` as a number; the range is checked where the optimizer is made.
+        let _ = self.rule.set("lr", &Value::Number(lr));
+        self
+    }
+
+    /// Checks every hyper-parameter.
+    ///
+    /// # Errors
+    /// [`OptimError::OutOfRange`] or [`OptimError::Conflict`], naming the field.
+    pub fn validate(&self) -> Result<(), OptimError> {
+        self.rule.validate()?;
+        self.clips.iter().try_for_each(Clip::validate)
+    }
+}
+
+const WRAPPERS: [&str; 4] = ["clip_global", "clip_norm", "clip_value", "no_decay"];
+
+impl FromStr for OptimizerConfig {
+    type Err = OptimError;
+
+    fn from_str(text: &str) -> Result<Self, OptimError> {
+        let calls = parse_chain(text)?;
+        let mut calls = calls.iter();
+        let Some(first) = calls.next() else {
+            return Err(TextError::new(text, 0..0, "expected an optimizer").into());
+        };
+        let mut this = Self {
+            rule: RuleConfig::from_call(text, first)?,
+            clips: Vec::new(),
+            no_decay: false,
+        };
+        for call in calls {
+            match normal(&call.name.value).as_str() {
+                "clip_global" => this.clips.push(Clip::Global(limit(text, call)?)),
+                "clip_norm" => this.clips.push(Clip::Norm(limit(text, call)?)),
+                "clip_value" => this.clips.push(Clip::Value(limit(text, call)?)),
+                "no_decay" => match call.arguments.first() {
+                    None => this.no_decay = true,
+                    Some((_, value)) => {
+                        let message = "no_decay takes no argument";
+                        return Err(TextError::new(text, value.at.clone(), message).into());
+                    }
+                },
+                name => {
+                    let near = suggestion(name, WRAPPERS);
+                    let message = format!("there is no `{name}` to put after an optimizer{near}");
+                    return Err(TextError::new(text, call.name.at.clone(), message).into());
+                }
+            }
+        }
+        this.validate()?;
+        Ok(this)
+    }
+}
+
+/// The single positive number of a clip.
+fn limit(text: &str, call: &Call) -> Result<f64, TextError> {
+    match call.arguments.as_slice() {
+        [(None, value)] => match value.value {
+            Value::Number(limit) if limit > 0.0 => Ok(limit),
+            _ => Err(TextError::new(
+                text,
+                value.at.clone(),
+                "a clip needs one number above 0",
+            )),
+        },
+        _ => {
+            let message = format!("write {}(1.0)", normal(&call.name.value));
+            Err(TextError::new(text, call.name.at.clone(), message))
+        }
+    }
+}
+
+impl fmt::Display for OptimizerConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.rule)?;
+        for clip in &self.clips {
+            write!(f, " | {clip}")?;
+        }
+        if self.no_decay {
+            f.write_str(" | no_decay")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl TryFrom<String> for OptimizerConfig {
+    type Error = OptimError;
+    fn try_from(text: String) -> Result<Self, OptimError> {
+        text.parse()
+    }
+}
+
+impl From<OptimizerConfig> for String {
+    fn from(config: OptimizerConfig) -> Self {
+        config.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_prints_back_and_means_the_same() {
+        for (text, shown) in [
+            ("sgd", "sgd(lr=0.001)"),
+            ("SGD(0.1)", "sgd(lr=0.1)"),
+            (
+                "sgd(lr=0.1, momentum=0.9, nesterov=true)",
+                "sgd(lr=0.1, momentum=0.9, nesterov=true)",
+            ),
+            (
+                "adam(lr=0.02, betas=(0.8, 0.95), eps=1e-4, weight-decay=0.05, amsgrad=True)",
+                "adam(lr=0.02, betas=(0.8, 0.95), eps=1e-4, weight_decay=0.05, amsgrad=true)",
+            ),
+            (
+                "adamw(weight_decay=0)|clip-value(.5)|clip-global(1)|no-decay",
+                "adamw(lr=0.001, weight_decay=0) | clip_value(0.5) | clip_global(1) | no_decay",
+            ),
+        ] {
+            let config: OptimizerConfig = text.parse().unwrap();
+            assert_eq!(config.to_string(), shown);
+            assert_eq!(shown.parse::<OptimizerConfig>().unwrap(), config);
+            let json = serde_json::to_string(&config).unwrap();
+            assert_eq!(
+                serde_json::from_str::<OptimizerConfig>(&json).unwrap(),
+                config
+            );
+        }
+    }
+
+    #[test]
+    fn errors_name_the_field_its_range_and_its_place() {
+        for (text, message) in [
+            (
+                "sdg(lr=0.1)",
+                "there is no optimizer `sdg`; did you mean `sgd`?",
+            ),
+            (
+                "quux",
+                "there is no optimizer `quux`; known: sgd, adam, adamw",
+            ),
+            (
+                "adam(betas=0.9)",
+                "`betas` of adam must be a pair of numbers like (0.9, 0.999)",
+            ),
+            (
+                "adam(betas=(0.9, 1))",
+                "`betas` of adam must lie in [0, 1), found (0.9, 1)",
+            ),
+            ("sgd(lr=-1)", "`lr` of sgd must lie in [0, inf), found -1"),
+            ("sgd(lr=nan)", "`lr` of sgd must lie in [0, inf), found NaN"),
+            ("sgd(lr=1, lr=2)", "`lr` is given twice"),
+            ("sgd(lr=1, 0.9, 3)", "`nesterov`"),
+            ("sgd | clip-global", "write clip_global(1.0)"),
+            ("sgd | clip-global(-1)", "a clip needs one number above 0"),
+            ("sgd | clip-globl(1)", "did you mean `clip_global`?"),
+            (
+                "sgd(nesterov=true)",
+                "sgd: `nesterov` needs `momentum` above 0 and `dampening` 0",
+            ),
+        ] {
+            let error = text.parse::<OptimizerConfig>().map(|c| c.to_string());
+            if message == "`nesterov`" {
+                assert_eq!(error.unwrap(), "sgd(lr=1, momentum=0.9, dampening=3)");
+            } else {
+                let error = error.unwrap_err().to_string();
+                assert!(error.contains(message), "{text}: {error}");
+            }
+        }
+        let error = "adam(lr=0.1, epz=1)"
+            .parse::<OptimizerConfig>()
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "adam has no hyper-parameter `epz`; did you mean `eps`?\n  adam(lr=0.1, epz=1)\n               ^^^"
+        );
+    }
+
+    #[test]
+    fn values_set_in_code_are_checked_where_the_optimizer_is_made() {
+        let config = OptimizerConfig::from(Adam {
+            eps: -1.0,
+            ..Adam::default()
+        });
+        let error = config.validate().unwrap_err().to_string();
+        assert_eq!(error, "adam: `eps` must lie in [0, inf), found -1");
+    }
+
+    #[test]
+    fn the_catalogue_is_the_documentation() {
+        for entry in RuleConfig::catalogue() {
+            assert!(
+                entry.documentation.contains("```text"),
+                "{} shows its formula",
+                entry.name
+            );
+            assert!(
+                entry.documentation.contains("Memory:"),
+                "{} states its memory",
+                entry.name
+            );
+            assert!(
+                entry.documentation.contains("When to use:"),
+                "{}",
+                entry.name
+            );
+            assert_eq!(entry.hyperparameters[0].name, "lr");
+        }
+    }
+}

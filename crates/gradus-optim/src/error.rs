@@ -1,0 +1,87 @@
+//! What can go wrong, said so that it can be put right.
+
+use crate::TextError;
+
+/// Any failure of this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptimError {
+    // === Hyper-parameters ===
+    /// A hyper-parameter outside its range.
+    #[error("{owner}: `{field}` must lie in {range}, found {found}")]
+    OutOfRange {
+        /// The rule or schedule: `"adam"`.
+        owner: &'static str,
+        /// The hyper-parameter: `"eps"`.
+        field: &'static str,
+        /// The range, as the documentation prints it: `"[0, 1)"`.
+        range: &'static str,
+        /// The value given.
+        found: String,
+    },
+    /// Hyper-parameters that do not go together.
+    #[error("{owner}: {problem}")]
+    Conflict {
+        /// The rule or schedule.
+        owner: &'static str,
+        /// Which fields, and what to change.
+        problem: String,
+    },
+    /// Text that is not an optimizer or a schedule.
+    #[error(transparent)]
+    Text(#[from] TextError),
+
+    // === Saved state ===
+    /// The bytes are not a saved optimizer state.
+    #[error("not a saved optimizer state: {0}")]
+    BadFile(String),
+    /// The state was saved by another rule.
+    #[error(
+        "the state was saved by `{found}`, this optimizer is `{expected}`: resume with the \
+         optimizer of the saved run, or start without its state"
+    )]
+    OtherRule {
+        /// The rule of this optimizer.
+        expected: String,
+        /// The rule of the file.
+        found: String,
+    },
+    /// A parameter of the model that the saved state does not know.
+    #[error("the saved state has nothing for parameter `{parameter}`: it belongs to another model")]
+    MissingParameter {
+        /// The parameter's name (its module path).
+        parameter: String,
+    },
+    /// A parameter of the saved state that the model does not have.
+    #[error(
+        "the saved state has parameter `{parameter}`, which the model lacks: it belongs to another model"
+    )]
+    UnknownParameter {
+        /// The parameter's name in the file.
+        parameter: String,
+    },
+    /// A slot missing from, or unknown in, a parameter's saved state.
+    #[error("the saved state of parameter `{parameter}` has {found}, expected {expected}")]
+    OtherSlots {
+        /// The parameter's name.
+        parameter: String,
+        /// Slots that the rule keeps.
+        expected: String,
+        /// Slots in the file.
+        found: String,
+    },
+    /// A slot in another shape than the parameter.
+    #[error(
+        "`{slot}` of parameter `{parameter}` was saved with shape {found:?}, the parameter has {expected:?}"
+    )]
+    OtherShape {
+        /// The parameter's name.
+        parameter: String,
+        /// The slot.
+        slot: String,
+        /// The parameter's shape.
+        expected: Vec<usize>,
+        /// The saved shape.
+        found: Vec<usize>,
+    },
+}
