@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use gradus_data::{Augmentation, DataSpec, Dataset, OpenOptions};
+use gradus_data::{Augmentation, DataSpec, Dataset, OpenOptions, Split};
 use gradus_nn::{Loss, ModelConfig, Penalty};
 use gradus_optim::{OptimizerConfig, ScheduleConfig};
 use serde::{Deserialize, Serialize};
@@ -242,6 +242,25 @@ impl RunConfig {
             model.validate()?;
         }
         Ok(())
+    }
+
+    /// Which images of `data` this run trains and which it validates on; `limit.batches` aside.
+    ///
+    /// # Errors
+    /// [`TrainError::Data`] for labels that do not fit, [`TrainError::Empty`] when nothing is left to
+    /// train on.
+    pub fn split(&self, data: &Dataset) -> Result<Split, TrainError> {
+        let fraction = self.data.validation_fraction;
+        let mut split =
+            Split::stratified(&data.train.labels, data.classes.len(), self.seed, fraction)?;
+        if self.limit.overfit > 0 {
+            split.train.truncate(self.limit.overfit);
+            split.validation.clone_from(&split.train);
+        }
+        if split.train.is_empty() {
+            return Err(TrainError::Empty("the training set is empty".to_owned()));
+        }
+        Ok(split)
     }
 
     /// The text of `config.toml`.

@@ -5,11 +5,13 @@
 
 use std::path::Path;
 
+use gradus_data::DataSpec;
+use gradus_nn::Loss;
 use gradus_optim::OptimizerConfig;
 use toml::{Table, Value};
 
 use crate::names::nearest;
-use crate::{RunConfig, TrainError};
+use crate::{RunConfig, TrainError, recipe};
 
 /// A configuration under construction.
 #[derive(Clone, Debug)]
@@ -28,6 +30,31 @@ impl Layers {
             problem: error.to_string(),
         })?;
         Ok(Self { table })
+    }
+
+    /// Starts from the [`recipe()`](crate::recipe()) for the model and the data set that `lay` names
+    /// (`cnn` and `shapes` where it names none), and puts `lay` on top of it.
+    ///
+    /// `lay` runs twice: what the names are is known only when every layer has had its say.
+    ///
+    /// # Errors
+    /// Those of `lay`, and the recipe's for an unknown model or data set.
+    pub fn on_recipe(
+        lay: impl Fn(&mut Self) -> Result<(), TrainError>,
+    ) -> Result<Self, TrainError> {
+        let mut named = Self::over(&recipe("cnn", &DataSpec::Shapes)?)?;
+        lay(&mut named)?;
+        let model = named.name("model", "name");
+        let data: DataSpec = named.name("data", "spec").parse()?;
+        let mut layers = Self::over(&recipe(&model, &data)?)?;
+        lay(&mut layers)?;
+        Ok(layers)
+    }
+
+    /// The text of a key in a section; empty if it is none.
+    fn name(&self, section: &str, key: &str) -> String {
+        let value = self.table.get(section).and_then(|section| section.get(key));
+        value.and_then(Value::as_str).unwrap_or_default().to_owned()
     }
 
     /// Lays the TOML `text` over what is there; `origin` names it in errors.
@@ -109,6 +136,20 @@ impl Layers {
         self.put("optimizer", changed)
     }
 
+    /// Sets the label smoothing ε of the loss that the layers so far name.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] when that loss has none, [`TrainError::Model`] when it is no loss.
+    pub fn label_smoothing(&mut self, epsilon: f64) -> Result<&mut Self, TrainError> {
+        let text = self.table.get("loss").and_then(Value::as_str).unwrap_or("cross-entropy");
+        let Loss::CrossEntropy { class_weights, .. } = text.parse()? else {
+            let problem = format!("label smoothing belongs to cross-entropy; this loss is {text}");
+            return Err(TrainError::config("loss", problem));
+        };
+        let loss = Loss::CrossEntropy { label_smoothing: epsilon, class_weights };
+        self.put("loss", loss.to_string())
+    }
+
     /// The configuration that results; checked.
     ///
     /// # Errors
@@ -133,6 +174,47 @@ impl Layers {
         })?;
         config.validate()?;
         Ok(config)
+    }
+}
+
+impl RunConfig {
+    /// What may change when a run is continued: how long, where, how fast, and what is kept.
+    const FREE: [&str; 6] = ["epochs", "device", "data.workers", "data.dir", "checkpoint", "stop"];
+
+    /// The keys in which `other` would take this run elsewhere, such as
+    /// `batch_size: 128, now 64`. Empty if the one can go on as the other.
+    ///
+    /// # Errors
+    /// [`TrainError::ConfigFile`] if one of them cannot be written as TOML.
+    pub fn differences(&self, other: &Self) -> Result<Vec<String>, TrainError> {
+        let (mine, theirs) = (Layers::over(self)?.table, Layers::over(other)?.table);
+        let mut found = Vec::new();
+        compare("", &Value::Table(mine), &Value::Table(theirs), &mut found);
+        Ok(found)
+    }
+}
+
+/// Collects the leaves in which two tables differ.
+fn compare(key: &str, a: &Value, b: &Value, found: &mut Vec<String>) {
+    if a == b || RunConfig::FREE.contains(&key) {
+        return;
+    }
+    let (Value::Table(a), Value::Table(b)) = (a, b) else {
+        found.push(format!("{key}: {a}, now {b}"));
+        return;
+    };
+    let mut names: Vec<&String> = a.keys().chain(b.keys()).collect();
+    names.sort();
+    names.dedup();
+    for name in names {
+        let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        match (a.get(name), b.get(name)) {
+            (Some(a), Some(b)) => compare(&key, a, b, found),
+            _ if RunConfig::FREE.contains(&key.as_str()) => {}
+            (Some(a), None) => found.push(format!("{key}: {a}, now unset")),
+            (None, Some(b)) => found.push(format!("{key}: unset, now {b}")),
+            (None, None) => {}
+        }
     }
 }
 
@@ -177,6 +259,53 @@ mod tests {
         assert_eq!((config.epochs, config.data.workers), (7, 2));
         assert_eq!(config.optimizer, "sgd(lr=0.5)".parse().unwrap());
         assert_eq!(config.data.shapes_train, 10_000, "keys that nobody set keep their value");
+    }
+
+    #[test]
+    fn the_recipe_is_that_of_the_model_and_data_on_top() {
+        let layers = Layers::on_recipe(|layers| {
+            layers.text("[model]\nname = \"resnet20\"\n", "a file")?;
+            layers.set("model.name", "linear")?;
+            layers.set("data.spec", "cifar10")?;
+            layers.optimizer(|optimizer| optimizer.with_lr(0.25))?;
+            layers.label_smoothing(0.2)?;
+            Ok(())
+        });
+        let config = layers.unwrap().finish().unwrap();
+        let expected = recipe("linear", &"cifar10".parse().unwrap()).unwrap();
+        assert_eq!(config.epochs, expected.epochs);
+        assert_eq!(config.optimizer, expected.optimizer.with_lr(0.25));
+        assert_eq!(config.loss.to_string(), "cross-entropy(label_smoothing=0.2)");
+        let unknown = Layers::on_recipe(|layers| layers.set("model.name", "x").map(drop));
+        assert!(unknown.is_err());
+        let hinge = Layers::on_recipe(|layers| {
+            layers.set("loss", "hinge")?.label_smoothing(0.1).map(drop)
+        });
+        assert!(hinge.unwrap_err().to_string().contains("hinge"));
+    }
+
+    #[test]
+    fn a_run_may_go_on_longer_and_elsewhere_but_not_otherwise() {
+        let saved = base().finish().unwrap();
+        let with = |changes: &[(&str, &str)]| {
+            let mut layers = base();
+            for (key, value) in changes {
+                layers.set(key, value).unwrap();
+            }
+            saved.differences(&layers.finish().unwrap()).unwrap()
+        };
+        let free = [
+            ("epochs", "50"),
+            ("device", "ndarray"),
+            ("data.workers", "4"),
+            ("data.dir", "/elsewhere"),
+            ("checkpoint.keep", "9"),
+            ("stop.patience", "3"),
+        ];
+        assert!(with(&free).is_empty());
+        assert_eq!(with(&[("batch_size", "64")]), ["batch_size: 128, now 64"]);
+        assert_eq!(with(&[("data.image_size", "24")]), ["data.image_size: unset, now 24"]);
+        assert_eq!(with(&[("seed", "7"), ("limit.overfit", "20")]).len(), 2);
     }
 
     #[test]

@@ -79,6 +79,21 @@ impl RunDir {
         }
     }
 
+    /// The run that `path` belongs to: a run folder, a checkpoint in one, or a file in either.
+    /// `None` when it belongs to none.
+    #[must_use]
+    pub fn containing(path: &Path) -> Option<Self> {
+        let search = |path: &Path| {
+            path.ancestors()
+                .filter(|folder| !folder.as_os_str().is_empty())
+                .take(4)
+                .map(Self::at)
+                .find(Self::holds_run)
+        };
+        // As it was typed if that will do, so that messages show it so; `.` has no ancestors to see.
+        search(path).or_else(|| search(&fs::canonicalize(path).ok()?))
+    }
+
     /// The folder itself.
     #[must_use]
     pub fn root(&self) -> &Path {
@@ -237,6 +252,19 @@ mod tests {
             seconds: 1.0,
             images_per_second: 10.0,
         })
+    }
+
+    #[test]
+    fn a_run_is_found_from_anything_inside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoint = folder.path().join("checkpoints/step-00000001");
+        fs::create_dir_all(&checkpoint).unwrap();
+        assert!(RunDir::containing(&checkpoint).is_none());
+        fs::write(folder.path().join("config.toml"), "").unwrap();
+        for inside in ["", "model.safetensors", "checkpoints/step-00000001/model.safetensors"] {
+            let run = RunDir::containing(&folder.path().join(inside)).unwrap();
+            assert_eq!(run.root(), folder.path());
+        }
     }
 
     #[test]

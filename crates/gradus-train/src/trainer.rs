@@ -111,19 +111,7 @@ struct Data {
 impl Data {
     fn new(config: &RunConfig, dataset: Dataset) -> Result<Self, TrainError> {
         let fingerprint = dataset.fingerprint();
-        let mut split = Split::stratified(
-            &dataset.train.labels,
-            &dataset.classes,
-            config.seed,
-            config.data.validation_fraction,
-        )?;
-        if config.limit.overfit > 0 {
-            split.train.truncate(config.limit.overfit);
-            split.validation.clone_from(&split.train);
-        }
-        if split.train.is_empty() {
-            return Err(TrainError::Empty("the training set is empty".to_owned()));
-        }
+        let mut split = config.split(&dataset)?;
         let normalization = if config.data.normalize {
             Normalization::measure(&dataset.train, &split.train)?
         } else {
@@ -172,7 +160,8 @@ impl Trainer {
             resume: None,
             stop: StopSignal::new(),
             subscribers: Vec::new(),
-            command: std::env::args().collect(),
+            // Not `args`, which panics when a path is no Unicode.
+            command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
             model_name,
             multiply_adds: 0,
         })
