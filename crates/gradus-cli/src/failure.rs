@@ -1,0 +1,148 @@
+//! How a failure reaches the person: its words, its causes, its exit code.
+
+use std::error::Error;
+use std::fmt;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+
+use crate::output;
+
+/// What a verb returns: how it ended, or why it could not.
+pub(crate) type Outcome = anyhow::Result<End>;
+
+/// How a verb ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// It did what was asked.
+    Done,
+    /// It went through, but part of it failed, which has been said already.
+    Incomplete,
+    /// A signal of this number stopped it.
+    Interrupted(i32),
+}
+
+/// An error in what was typed or configured rather than in the doing: exit code 2.
+///
+/// It reads like the error inside it and has the same causes.
+#[derive(Debug)]
+struct Usage(anyhow::Error);
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl Error for Usage {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source()
+    }
+}
+
+/// Marks `error` as one of usage, for `map_err`.
+pub(crate) fn usage(error: impl Into<anyhow::Error>) -> anyhow::Error {
+    anyhow::Error::new(Usage(error.into()))
+}
+
+/// Runs a verb, says what went wrong and gives the exit code.
+pub(crate) fn exit_code(verb: impl FnOnce() -> Outcome) -> ExitCode {
+    let outcome = catch_unwind(AssertUnwindSafe(verb));
+    let code = match outcome {
+        Ok(Ok(End::Done)) => 0,
+        Ok(Ok(End::Incomplete)) => 1,
+        Ok(Ok(End::Interrupted(signal))) => 128 + u8::try_from(signal).unwrap_or(2),
+        Ok(Err(error)) if reader_left(&error) => 0,
+        Ok(Err(error)) => {
+            say(&error);
+            if error.chain().any(|cause| cause.is::<Usage>()) { 2 } else { 1 }
+        }
+        Err(_) => {
+            say_bug();
+            1
+        }
+    };
+    ExitCode::from(code)
+}
+
+/// Prints `error: …` and a line `caused by: …` for every cause that says something new.
+pub(crate) fn say(error: &anyhow::Error) {
+    let mut text = String::new();
+    let mut above = String::new();
+    for (depth, cause) in error.chain().enumerate() {
+        let message = cause.to_string();
+        if depth == 0 {
+            text = output::error_line(&message);
+        } else if !above.contains(&message) {
+            text.push_str(&format!("  caused by: {message}\n"));
+        }
+        above = message;
+    }
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+/// Whether the failure is only that the reader of stdout went away, as `head` does.
+fn reader_left(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// The last panic, for [`say_bug`]. A panic that is caught on the way (a missing driver, a loader's
+/// worker) is reported by whoever caught it, so nothing is printed when it happens.
+static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// Keeps the message and place of panics instead of printing them at once. With `RUST_BACKTRACE` set,
+/// they are printed too.
+pub(crate) fn remember_panics() {
+    let default = std::panic::take_hook();
+    let loud = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");
+    std::panic::set_hook(Box::new(move |panic| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let place = panic.location().map_or_else(String::new, |place| format!(" ({place})"));
+        *LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner) =
+            Some(format!("{message}{place}"));
+        if loud {
+            default(panic);
+        }
+    }));
+}
+
+fn say_bug() {
+    let last = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let what = last.unwrap_or_else(|| "no message".to_owned());
+    let text = output::error_line(&format!(
+        "this is a bug in Gradus {}: {what}\n  Please report it with the command you typed; \
+         RUST_BACKTRACE=1 shows where it came from. Checkpoints written before are intact.",
+        env!("CARGO_PKG_VERSION")
+    ));
+    let _ = anstream::stderr().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_usage_error_keeps_its_words_and_causes() {
+        let inner = Err::<(), _>(io::Error::other("the reason")).context("the matter").unwrap_err();
+        let error = usage(inner);
+        let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
+        assert_eq!(chain, ["the matter", "the reason"]);
+        assert_eq!(exit_code(|| Err(error)), ExitCode::from(2));
+    }
+
+    #[test]
+    fn a_reader_that_left_is_no_failure() {
+        let error = anyhow::Error::new(io::Error::from(io::ErrorKind::BrokenPipe)).context("x");
+        assert_eq!(exit_code(|| Err(error)), ExitCode::from(0));
+    }
+
+    #[test]
+    fn signals_and_panics_have_their_codes() {
+        assert_eq!(exit_code(|| Ok(End::Interrupted(15))), ExitCode::from(143));
+        assert_eq!(exit_code(|| panic!("on purpose")), ExitCode::from(1));
+    }
+}
