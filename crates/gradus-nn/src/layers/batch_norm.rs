@@ -1,0 +1,217 @@
+//! Batch normalisation: each channel is shifted and scaled to mean β and standard deviation γ.
+//!
+//! ```text
+//! training    μ = mean(x),  σ² = mean((x − μ)²)        over the batch and all positions, n values
+//!             y = γ·(x − μ)/√(σ² + ε) + β
+//!             μ_run  ← (1 − m)·μ_run  + m·μ
+//!             σ²_run ← (1 − m)·σ²_run + m·σ²·n/(n − 1)
+//! evaluation  y = γ·(x − μ_run)/√(σ²_run + ε) + β
+//! ```
+//!
+//! As in PyTorch, the biased variance normalises and the unbiased one goes into the running average;
+//! m = momentum = 0.1, ε = 1e-5. Source: Ioffe & Szegedy, "Batch Normalization", 2015,
+//! arXiv:1502.03167. The moving averages start at 0 and 1; lecture 002 starts them at the first
+//! batch's statistics, which [`BatchNormConfig::with_momentum`]`(1.0)` on the first step would give.
+//!
+//! Unlike Burn's layer: the mode is explicit, so the layer can be differentiated in evaluation mode
+//! and run in training mode off the tape; a clone does not share running statistics; γ and β can be
+//! trained, frozen or left out.
+
+use burn::config::Config;
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Tensor};
+
+use super::RunningStatistic;
+use crate::{Mode, NnError};
+
+/// Whether γ or β exists, and whether it learns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Affine {
+    /// A trained parameter.
+    #[default]
+    Trained,
+    /// A parameter that is saved, but receives no gradient.
+    Frozen,
+    /// Fixed at its neutral value (γ = 1, β = 0) and not stored.
+    Absent,
+}
+
+/// Configuration of a [`BatchNorm`].
+///
+/// | Name | Default | Range | Meaning |
+/// |---|---|---|---|
+/// | `channels` | – | ≥ 1 | size C of dimension 1 |
+/// | `epsilon` | 1e-5 | > 0 | added to the variance |
+/// | `momentum` | 0.1 | 0…1 | weight of the new batch in the running averages |
+/// | `gamma`, `beta` | trained | | whether the scale and the shift exist and learn |
+/// | `gamma_value` | 1 | finite | initial γ; 0 for the last layer of a residual branch |
+#[derive(Config, Debug)]
+pub struct BatchNormConfig {
+    /// Number of channels C.
+    pub channels: usize,
+    /// Added to the variance, for a channel that is constant.
+    #[config(default = 1e-5)]
+    pub epsilon: f64,
+    /// Weight m of the new batch in the running averages.
+    #[config(default = 0.1)]
+    pub momentum: f64,
+    /// The scale γ.
+    #[config(default = "Affine::Trained")]
+    pub gamma: Affine,
+    /// The shift β.
+    #[config(default = "Affine::Trained")]
+    pub beta: Affine,
+    /// Initial value of γ.
+    #[config(default = 1.0)]
+    pub gamma_value: f64,
+}
+
+impl BatchNormConfig {
+    /// Build the layer: γ as configured, β = 0, running mean 0 and variance 1.
+    ///
+    /// # Errors
+    /// If a value is outside its range.
+    pub fn init(&self, device: &Device) -> Result<BatchNorm, NnError> {
+        if self.channels == 0 {
+            return Err(NnError::range("channels of batch norm", 0, "at least 1"));
+        }
+        if !(self.epsilon > 0.0 && self.epsilon.is_finite()) {
+            return Err(NnError::range(
+                "epsilon of batch norm",
+                self.epsilon,
+                "positive and finite",
+            ));
+        }
+        if !(0.0..=1.0).contains(&self.momentum) {
+            return Err(NnError::range(
+                "momentum of batch norm",
+                self.momentum,
+                "in [0, 1]",
+            ));
+        }
+        let parameter = |affine: Affine, value: f64| {
+            let param = Param::from_data(vec![value; self.channels].as_slice(), device);
+            match affine {
+                Affine::Trained => Some(param),
+                Affine::Frozen => Some(param.set_require_grad(false)),
+                Affine::Absent => None,
+            }
+        };
+        Ok(BatchNorm {
+            gamma: parameter(self.gamma, self.gamma_value),
+            beta: parameter(self.beta, 0.0),
+            running_mean: RunningStatistic::new(Tensor::zeros([self.channels], device)),
+            running_var: RunningStatistic::new(Tensor::ones([self.channels], device)),
+            epsilon: self.epsilon,
+            momentum: self.momentum,
+        })
+    }
+}
+
+/// Batch normalisation of `[N, C]`, `[N, C, L]`, `[N, C, H, W]`, …; see the [module](self).
+#[derive(Module, Debug)]
+pub struct BatchNorm {
+    /// Scale γ, `[C]`.
+    pub gamma: Option<Param<Tensor<1>>>,
+    /// Shift β, `[C]`.
+    pub beta: Option<Param<Tensor<1>>>,
+    /// Running mean, `[C]`.
+    pub running_mean: RunningStatistic,
+    /// Running (unbiased) variance, `[C]`.
+    pub running_var: RunningStatistic,
+    /// Added to the variance.
+    pub epsilon: f64,
+    /// Weight of the new batch in the running averages.
+    pub momentum: f64,
+}
+
+impl BatchNorm {
+    /// Normalise. `[N, C, …]` → the same shape.
+    ///
+    /// With a single value per channel in training (a batch of one over `[1, C]`) PyTorch raises. The
+    /// formula still has a value there, y = β with no gradient to x, and that is what is returned; the
+    /// running variance, whose update would be 0/0, stays as it is. A run can be refused beforehand
+    /// with `ModelConfig::check_batch`.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>, mode: Mode) -> Tensor<D> {
+        match mode {
+            Mode::Eval => self.normalise_with_running(x),
+            Mode::Train(train) => self.normalise_with_batch(x, train.update_statistics),
+        }
+    }
+
+    /// y = x·a + b per channel: two passes over x.
+    fn normalise_with_running<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let mut scale = self
+            .running_var
+            .value()
+            .add_scalar(self.epsilon)
+            .sqrt()
+            .recip();
+        if let Some(gamma) = &self.gamma {
+            scale = gamma.val().mul(scale);
+        }
+        let mut shift = self.running_mean.value().mul(scale.clone()).neg();
+        if let Some(beta) = &self.beta {
+            shift = shift.add(beta.val());
+        }
+        let shape = per_channel(&x);
+        x.mul(scale.reshape(shape)).add(shift.reshape(shape))
+    }
+
+    fn normalise_with_batch<const D: usize>(&self, x: Tensor<D>, update: bool) -> Tensor<D> {
+        let dims = x.dims();
+        let (batch, channels) = (dims[0], dims[1]);
+        let positions: usize = dims[2..].iter().product();
+        let count = batch * positions;
+
+        // [N, C, S]: a sum over the contiguous last dimension, then over the short [N, C].
+        let x3: Tensor<3> = x.reshape([batch, channels, positions]);
+        let mean = x3.clone().mean_dim(2).mean_dim(0);
+        let centred = x3.sub(mean.clone());
+        let variance = centred.clone().mul(centred.clone()).mean_dim(2).mean_dim(0);
+
+        if update {
+            self.update(
+                mean.detach().reshape([channels]),
+                variance.clone().detach(),
+                count,
+            );
+        }
+        let mut scale = variance.add_scalar(self.epsilon).sqrt().recip();
+        if let Some(gamma) = &self.gamma {
+            scale = scale.mul(gamma.val().reshape([1, channels, 1]));
+        }
+        let mut y = centred.mul(scale);
+        if let Some(beta) = &self.beta {
+            y = y.add(beta.val().reshape([1, channels, 1]));
+        }
+        y.reshape(dims)
+    }
+
+    /// Fold the statistics of a batch of `count` values a channel into the running averages.
+    fn update(&self, mean: Tensor<1>, biased: Tensor<3>, count: usize) {
+        let m = self.momentum;
+        let blend = |old: Tensor<1>, new: Tensor<1>| old.mul_scalar(1.0 - m).add(new.mul_scalar(m));
+        self.running_mean
+            .set(blend(self.running_mean.value(), mean));
+        if count > 1 {
+            let unbiased = biased
+                .flatten::<1>(0, 2)
+                .mul_scalar(count as f64 / (count - 1) as f64);
+            self.running_var
+                .set(blend(self.running_var.value(), unbiased));
+        }
+    }
+}
+
+/// `[1, C, 1, …]`.
+fn per_channel<const D: usize>(x: &Tensor<D>) -> [usize; D] {
+    let mut shape = [1; D];
+    shape[1] = x.dims()[1];
+    shape
+}
+
+#[cfg(test)]
+#[path = "batch_norm_tests.rs"]
+mod tests;

@@ -1,0 +1,79 @@
+//! The linear classifier: one template per class.
+//!
+//! ```text
+//! s = x·W + b        x: pixels [N, C·H·W],  s: [N, K]
+//! ```
+//!
+//! Column k of W, seen as an image, is what class k looks like to this model.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use gradus_random::child_seed;
+
+use super::summary::{Plan, Summary};
+use super::{Classifier, ModelConfig};
+use crate::initializer::lsuv;
+use crate::layers::{Linear, LinearConfig, flatten};
+use crate::{Initializer, Mode, NnError, Observer};
+
+pub(super) fn plan(config: &ModelConfig) -> Result<Summary, NnError> {
+    if config.dropout > 0.0 {
+        return Err(
+            config.unsupported("a linear classifier has no hidden units to drop; set dropout = 0")
+        );
+    }
+    let mut plan = Plan::new(config, 1)?;
+    plan.linear("head", config.classes, true);
+    Ok(plan.finish())
+}
+
+/// `[N, C, H, W] → [N, K]` by one linear layer; see the [module](self).
+#[derive(Module, Debug)]
+pub struct LinearClassifier {
+    /// W and b.
+    pub head: Linear,
+    /// Channels, height and width of the images.
+    #[module(skip)]
+    pub input: [usize; 3],
+    #[module(skip)]
+    lsuv: bool,
+}
+
+impl LinearClassifier {
+    pub(super) fn new(config: &ModelConfig, device: &Device) -> Result<Self, NnError> {
+        let head = LinearConfig::new(config.input.iter().product(), config.classes)
+            .with_initializer(config.head_initializer())
+            .with_seed(child_seed(config.seed, "head"))
+            .init(device)?;
+        Ok(Self {
+            head,
+            input: config.input,
+            lsuv: config.initializer == Initializer::Lsuv,
+        })
+    }
+}
+
+impl Classifier for LinearClassifier {
+    fn forward(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
+        self.forward_observed(images, mode, &mut ())
+    }
+
+    fn forward_observed(
+        &self,
+        images: Tensor<4>,
+        _mode: Mode,
+        observer: &mut impl Observer,
+    ) -> Tensor<2> {
+        let logits = self.head.forward(flatten(images));
+        observer.output(self.head.weight.id, &logits);
+        logits
+    }
+
+    fn prepare(self, sample: Tensor<4>) -> Self {
+        if self.lsuv {
+            lsuv(self, sample).0
+        } else {
+            self
+        }
+    }
+}
