@@ -37,7 +37,7 @@
 //! - getting and checking them: [`fetch`], [`remote`], [`verify()`]
 //! - dividing and ordering: [`Split`], [`epoch_order`]
 //! - from bytes to inputs: [`Normalization`], [`Augmentation`], [`Loader`], [`Batch`]
-//! - looking at them: [`sheet()`], [`sheet_by_class`]
+//! - looking at them: [`sheet()`], [`sheet_by_class`]; one image file: [`read_image`]
 
 mod archive;
 mod augment;
@@ -55,6 +55,7 @@ pub mod pack;
 pub mod remote;
 pub mod shapes;
 mod sheet;
+mod single;
 mod spec;
 mod split;
 mod verify;
@@ -65,6 +66,7 @@ pub use error::DataError;
 pub use loader::{Batch, Loader, LoaderConfig, PREFETCH};
 pub use normalization::{Normalization, STD_FLOOR};
 pub use sheet::{sheet, sheet_by_class};
+pub use single::read_image;
 pub use spec::{DATA_NAMES, DataSpec, OpenOptions};
 pub use split::{Split, epoch_order};
 pub use verify::{Verification, verify};
