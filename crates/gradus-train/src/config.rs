@@ -132,14 +132,20 @@ impl DataConfig {
     /// # Errors
     /// The reader's, naming file and place.
     pub fn open(&self) -> Result<Dataset, TrainError> {
-        Ok(self.spec.open(&OpenOptions {
+        Ok(self.spec.open(&self.options())?)
+    }
+
+    /// What `gradus-data` needs to know to open the set.
+    #[must_use]
+    pub fn options(&self) -> OpenOptions {
+        OpenOptions {
             data_dir: self.dir.clone(),
             seed: self.seed,
             image_size: self.image_size,
             test_fraction: self.test_fraction,
             shapes_train: self.shapes_train,
             shapes_test: self.shapes_test,
-        })?)
+        }
     }
 }
 

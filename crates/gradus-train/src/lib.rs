@@ -53,6 +53,7 @@ pub use error::TrainError;
 pub use event::{Event, Subscriber};
 pub use finish::{Filters, MODEL_FILE, ModelInfo, filters};
 pub use layers::Layers;
+pub use names::nearest;
 pub use recipe::recipe;
 pub use run_dir::{DEFAULT_ROOT, RunDir};
 pub use saved::{SavedModel, Which, build_model, fitted};
