@@ -5,12 +5,12 @@ use gradus_train::StopSignal;
 
 use crate::output;
 
-/// Listens for signals in a thread of its own until the program ends.
+/// Listens for signals in a thread of its own until the program ends; says so unless `quiet`.
 ///
 /// # Errors
 /// When the operating system refuses the handler.
 #[cfg(unix)]
-pub(crate) fn listen(stop: StopSignal) -> anyhow::Result<()> {
+pub(crate) fn listen(stop: StopSignal, quiet: bool) -> anyhow::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
 
     let mut signals =
@@ -25,7 +25,7 @@ pub(crate) fn listen(stop: StopSignal) -> anyhow::Result<()> {
                 }
                 stop.request(signal);
                 output::say(
-                    false,
+                    quiet,
                     "\nstopping: finishing this batch, then saving (once more to leave at once)",
                 );
             }
@@ -36,6 +36,6 @@ pub(crate) fn listen(stop: StopSignal) -> anyhow::Result<()> {
 
 /// Where there are no such signals, Ctrl-C ends the program; the checkpoints written before are intact.
 #[cfg(not(unix))]
-pub(crate) fn listen(_stop: StopSignal) -> anyhow::Result<()> {
+pub(crate) fn listen(_stop: StopSignal, _quiet: bool) -> anyhow::Result<()> {
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, LineStyle, Table, TableStyle};
 use serde::Serialize;
 
 /// Writes `text` and a line end to stdout.
@@ -37,19 +37,26 @@ pub(crate) fn error_line(message: &str) -> String {
     format!("\u{1b}[1;31merror:\u{1b}[0m {message}\n")
 }
 
-/// A table with a rule under its header; the columns in `right` are aligned to the right.
+/// Columns two spaces apart, a rule below the header.
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
+
+/// A table with a rule under its header; the columns in `right` are aligned to the right. On a
+/// terminal, long cells are wrapped to its width.
 pub(crate) fn table(header: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_header(header);
-    // Borders off; one line below the header is enough to find the columns.
-    table.set_style(comfy_table::TableComponent::HeaderLines, '─');
-    table.set_style(comfy_table::TableComponent::MiddleHeaderIntersections, ' ');
+    table.load_style(STYLE).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header.to_vec());
     for row in rows {
         table.add_row(row);
     }
-    for &column in right {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
+    let last = header.len().saturating_sub(1);
+    for place in 0..header.len() {
+        if let Some(column) = table.column_mut(place) {
+            column.set_padding((0, if place == last { 0 } else { 3 }));
+            if right.contains(&place) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
         }
     }
     table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")

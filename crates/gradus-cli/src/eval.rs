@@ -1,0 +1,196 @@
+//! `gradus eval`: measure saved weights on a data set.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use gradus_data::{DataSpec, Dataset};
+use gradus_train::evaluate::{Evaluation, Feed, evaluate};
+use gradus_train::{RunConfig, RunDir, SavedModel, TrainError, Which, device, recipe};
+use serde_json::json;
+
+use crate::args::{DataDir, Speech};
+use crate::failure::{End, Outcome, usage};
+use crate::numbers::{count, percent};
+use crate::output;
+
+/// Measure a trained model: accuracy, loss, every class
+///
+/// Without --data the model is measured on the data it was trained for, which gives the test accuracy
+/// that training ended with.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  gradus eval                                    the newest run under runs/
+  gradus eval runs/first --checkpoint best
+  gradus eval runs/first --split validation --json
+  gradus eval runs/first --data folder:new-photos/
+  gradus eval model.safetensors --data cifar10")]
+pub(crate) struct EvalArgs {
+    /// A run folder, a checkpoint folder or a model.safetensors [default: the newest run]
+    run: Option<PathBuf>,
+    /// Measure on other data [default: the run's own]
+    #[arg(long, value_name = "SPEC", help_heading = "Data")]
+    data: Option<DataSpec>,
+    #[command(flatten)]
+    data_dir: DataDir,
+    /// Which images
+    #[arg(long, value_enum, default_value_t = Part::Test, help_heading = "Data")]
+    split: Part,
+    /// Which weights of a run [default: those it ended with]
+    #[arg(long, value_enum, value_name = "best|last")]
+    checkpoint: Option<Kept>,
+    /// Where to compute [default: as in the run]
+    #[arg(long, value_name = "NAME")]
+    device: Option<String>,
+    #[command(flatten)]
+    speech: Speech,
+}
+
+/// A part of a data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    Test,
+    Validation,
+    Train,
+}
+
+/// A checkpoint that a run keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kept {
+    Best,
+    Last,
+}
+
+impl Kept {
+    /// Which weights are meant; those at the end if none was named.
+    pub(crate) fn which(name: Option<Self>) -> Which {
+        match name {
+            None => Which::Final,
+            Some(Self::Best) => Which::Best,
+            Some(Self::Last) => Which::Last,
+        }
+    }
+}
+
+pub(crate) fn run(args: &EvalArgs) -> Outcome {
+    let path = match &args.run {
+        Some(path) => path.clone(),
+        None => RunDir::latest()?.root().to_path_buf(),
+    };
+    let mut config = match (RunDir::containing(&path), &args.data) {
+        (Some(dir), _) => dir.config()?,
+        (None, Some(spec)) => recipe("cnn", spec)?,
+        (None, None) if !path.exists() => {
+            return Err(TrainError::NoRun(format!("{}: there is nothing", path.display())).into());
+        }
+        (None, None) => {
+            return Err(usage(anyhow::anyhow!(
+                "{} belongs to no run, so it does not say what to measure it on: name a data set \
+                 with --data",
+                path.display()
+            )));
+        }
+    };
+    if let Some(name) = &args.device {
+        config.device.clone_from(name);
+    }
+    if let Some(dir) = &args.data_dir.data_dir {
+        config.data.dir = Some(dir.clone());
+    }
+    let (device, backend) = device(&config.device).map_err(usage)?;
+    let saved = SavedModel::open(&path, &Kept::which(args.checkpoint), &device)?;
+    if let Some(spec) = &args.data {
+        config.data.spec = spec.clone();
+        let shape = saved.image_shape();
+        if shape.height == shape.width {
+            config.data.image_size = Some(shape.height);
+        }
+    }
+    let data = config.data.open().context("cannot open the data set")?;
+    check(&saved, &data)?;
+    let evaluation = measure(&saved, &config, data, device, args.split)?;
+    if args.speech.json {
+        output::json(&json!({
+            "source": saved.source, "data": config.data.spec, "split": evaluation.split,
+            "device": backend, "n": evaluation.n, "loss": evaluation.loss,
+            "accuracy": evaluation.accuracy, "top5": evaluation.top5,
+            "classes": evaluation.classes, "per_class": evaluation.per_class,
+            "confusion": evaluation.confusion,
+        }))?;
+    } else {
+        output::say(args.speech.quiet, format!("{} on {backend}", saved.source.display()));
+        output::line(table(&evaluation))?;
+    }
+    Ok(End::Done)
+}
+
+/// Whether the model was made for such data.
+fn check(saved: &SavedModel, data: &Dataset) -> anyhow::Result<()> {
+    let (wanted, found) = (saved.image_shape(), data.train.shape);
+    if wanted != found {
+        bail!("the model takes images of {wanted}, but {} has images of {found}", data.name);
+    }
+    if saved.info.classes != data.classes {
+        bail!(
+            "the model tells apart {}, but {} has {}",
+            names(&saved.info.classes),
+            data.name,
+            names(&data.classes)
+        );
+    }
+    Ok(())
+}
+
+/// `10 classes (circle, square, star, …)`.
+fn names(classes: &[String]) -> String {
+    let shown: Vec<&str> = classes.iter().take(4).map(String::as_str).collect();
+    let more = if classes.len() > shown.len() { ", …" } else { "" };
+    format!("{} classes ({}{more})", classes.len(), shown.join(", "))
+}
+
+fn measure(
+    saved: &SavedModel,
+    config: &RunConfig,
+    data: Dataset,
+    device: burn::tensor::Device,
+    part: Part,
+) -> Result<Evaluation, TrainError> {
+    let (indices, name) = match part {
+        Part::Test => ((0..data.test.len() as u32).collect(), "test"),
+        Part::Validation => (config.split(&data)?.validation, "validation"),
+        Part::Train => (config.split(&data)?.train, "train"),
+    };
+    let images = Arc::new(if part == Part::Test { data.test } else { data.train });
+    let feed = Feed {
+        device,
+        normalization: saved.normalization(),
+        batch_size: config.batch_size.max(250),
+        workers: config.data.workers,
+    };
+    evaluate(&saved.model, &images, indices, &config.loss, &feed, name, &data.classes)
+}
+
+fn table(evaluation: &Evaluation) -> String {
+    let rows: Vec<Vec<String>> = evaluation
+        .per_class
+        .iter()
+        .map(|class| {
+            vec![
+                class.class.clone(),
+                count(class.n as usize),
+                percent(class.accuracy),
+                percent(class.precision),
+            ]
+        })
+        .collect();
+    let head = output::pairs(&[
+        ("images", format!("{} ({})", count(evaluation.n), evaluation.split)),
+        ("accuracy", percent(evaluation.accuracy)),
+        ("top 5", percent(evaluation.top5)),
+        ("loss", format!("{:.4}", evaluation.loss)),
+    ]);
+    let classes = output::table(&["class", "images", "accuracy", "precision"], &[1, 2, 3], &rows);
+    format!("{head}\n\n{classes}")
+}
