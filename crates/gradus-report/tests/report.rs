@@ -1,0 +1,424 @@
+//! The report as a whole: what is in it, what is left out, and that nothing a run holds can break it.
+//!
+//! To look at the pages: `GRADUS_REPORT_KEEP=/tmp/reports cargo test --release -p gradus-report`.
+
+mod common;
+
+use std::path::Path;
+
+use common::Fixture;
+use gradus_report::{ReportError, Run, Theme, figures, html, write_report};
+use tempfile::TempDir;
+
+/// A run folder of its own; a copy of its report stays where `GRADUS_REPORT_KEEP` says.
+fn folder(name: &str, fixture: &Fixture) -> TempDir {
+    let dir = TempDir::new().unwrap();
+    fixture.write(dir.path());
+    if let Some(keep) = std::env::var_os("GRADUS_REPORT_KEEP") {
+        let kept = Path::new(&keep).join(name);
+        std::fs::create_dir_all(&kept).unwrap();
+        fixture.write(&kept);
+        write_report(&kept).unwrap();
+    }
+    dir
+}
+
+fn numbered(count: usize) -> Vec<String> {
+    (0..count).map(|i| format!("class {i:03}")).collect()
+}
+
+/// Panics unless the text is a sane page: parses as XML (void elements apart), asks for nothing outside, runs nothing.
+fn check_page(page: &str) {
+    let void = regexless_close_void(page);
+    let tree = resvg::usvg::roxmltree::Document::parse_with_options(
+        &void,
+        resvg::usvg::roxmltree::ParsingOptions {
+            allow_dtd: true,
+            ..Default::default()
+        },
+    );
+    let tree = tree.unwrap_or_else(|e| panic!("not well formed: {e}"));
+    for node in tree.descendants().filter(|n| n.is_element()) {
+        assert_ne!(node.tag_name().name(), "script");
+        assert_ne!(node.tag_name().name(), "link");
+        for attribute in node.attributes() {
+            assert!(
+                !attribute.name().starts_with("on"),
+                "event handler {}",
+                attribute.name()
+            );
+            if matches!(attribute.name(), "src" | "href") {
+                let value = attribute.value();
+                assert!(
+                    value.starts_with("data:") || value.starts_with('#'),
+                    "outside: {value:.60}"
+                );
+            }
+        }
+    }
+    let outside = page.replace("http://www.w3.org/2000/svg", "");
+    assert!(!outside.contains("http://") && !outside.contains("https://"));
+    assert!(!page.contains("NaN") && !page.contains(">inf<"));
+}
+
+/// HTML's void elements closed, so that the page can be read as XML.
+fn regexless_close_void(page: &str) -> String {
+    let mut out = String::with_capacity(page.len());
+    let mut rest = page.trim_start_matches("<!DOCTYPE html>");
+    while let Some(at) = rest.find('<') {
+        let (before, tag) = rest.split_at(at);
+        out.push_str(before);
+        let end = tag.find('>').expect("a tag ends");
+        let void = ["<meta", "<img", "<br"].iter().any(|v| tag.starts_with(v));
+        out.push_str(&tag[..end]);
+        out.push_str(if void { "/>" } else { ">" });
+        // A bare `open` attribute is HTML's; XML wants a value.
+        rest = &tag[end + 1..];
+    }
+    out.push_str(rest);
+    out.replace(" open>", " open=\"\">")
+}
+
+/// The page's skeleton: headings, figures, tables by size, and the numbers of each picture's marks.
+fn outline(page: &str) -> String {
+    let page = regexless_close_void(page);
+    let options = resvg::usvg::roxmltree::ParsingOptions {
+        allow_dtd: true,
+        ..Default::default()
+    };
+    let tree = resvg::usvg::roxmltree::Document::parse_with_options(&page, options).unwrap();
+    let mut out = String::new();
+    let text = |n: resvg::usvg::roxmltree::Node| {
+        n.descendants()
+            .filter(|d| d.is_text())
+            .filter_map(|d| d.text())
+            .collect::<String>()
+    };
+    for node in tree.descendants() {
+        match node.tag_name().name() {
+            name @ ("h1" | "h2" | "h3" | "summary" | "th" | "dt") => {
+                out += &format!("{name} {}\n", text(node).trim());
+            }
+            "section" => out += &format!("\nsection #{}\n", node.attribute("id").unwrap_or("")),
+            "li" if node.parent().and_then(|p| p.attribute("class")) == Some("notices") => {
+                out += &format!("notice {}\n", text(node));
+            }
+            "svg" => {
+                let kinds = ["rect", "circle", "path", "text", "image"].map(|kind| {
+                    let n = node
+                        .descendants()
+                        .filter(|d| d.tag_name().name() == kind)
+                        .count();
+                    format!("{n} {kind}")
+                });
+                out += &format!(
+                    "svg {}: {}\n",
+                    node.attribute("viewBox").unwrap_or(""),
+                    kinds.join(", ")
+                );
+            }
+            "tbody" => {
+                let rows = node.children().filter(|c| c.is_element()).count();
+                out += &format!("table of {rows} rows\n");
+            }
+            _ => {}
+        }
+    }
+    out
+}
+
+#[test]
+fn a_whole_run_gives_a_whole_report() {
+    let dir = folder("whole", &Fixture::default());
+    let paths = write_report(dir.path()).unwrap();
+    assert_eq!(paths.notices, [""; 0]);
+    let page = std::fs::read_to_string(&paths.html).unwrap();
+    check_page(&page);
+    insta::assert_snapshot!("whole", outline(&page));
+
+    let names: Vec<_> = paths
+        .figures
+        .iter()
+        .map(|p| p.file_name().unwrap().to_str().unwrap())
+        .collect();
+    let stems = [
+        "loss",
+        "accuracy",
+        "learning-rate",
+        "gradient-norm",
+        "throughput",
+        "confusion",
+        "per-class",
+        "filters",
+        "mistakes",
+    ];
+    let expected: Vec<String> = stems
+        .iter()
+        .flat_map(|s| [format!("{s}.svg"), format!("{s}.png")])
+        .collect();
+    assert_eq!(names, expected);
+    for path in &paths.figures {
+        let bytes = std::fs::read(path).unwrap();
+        match path.extension().unwrap().to_str() {
+            Some("svg") => {
+                let svg = String::from_utf8(bytes).unwrap();
+                resvg::usvg::roxmltree::Document::parse(&svg).unwrap();
+                assert!(!svg.contains("NaN") && !svg.contains("var("));
+            }
+            _ => assert!(image::load_from_memory(&bytes).unwrap().width() > 300),
+        }
+    }
+    // Nothing temporary is left behind, and the page is the user's to share.
+    let left = std::fs::read_dir(dir.path())
+        .unwrap()
+        .map(|e| e.unwrap().file_name());
+    assert!(
+        !left
+            .into_iter()
+            .any(|n| n.to_string_lossy().ends_with(".tmp"))
+    );
+    // Written again, it is the same to the byte.
+    write_report(dir.path()).unwrap();
+    assert_eq!(page, std::fs::read_to_string(&paths.html).unwrap());
+}
+
+#[test]
+fn the_png_has_text_without_any_system_font() {
+    // "Loss" in semi-bold ink stands in the title band; without a font the band would be blank.
+    let dir = folder(
+        "plain",
+        &Fixture {
+            epochs: 1,
+            ..Fixture::default()
+        },
+    );
+    let run = Run::read(dir.path()).unwrap();
+    let png = figures::loss(&run.metrics)
+        .unwrap()
+        .png(Theme::Light, 2.0)
+        .unwrap();
+    let image = image::load_from_memory(&png).unwrap().to_luma8();
+    let dark = image
+        .enumerate_pixels()
+        .filter(|(_, y, p)| *y < 70 && p.0[0] < 100)
+        .count();
+    assert!(dark > 150, "{dark} dark pixels in the title");
+}
+
+#[test]
+fn one_epoch_is_enough() {
+    let dir = folder(
+        "one-epoch",
+        &Fixture {
+            epochs: 1,
+            steps_per_epoch: 40,
+            ..Fixture::default()
+        },
+    );
+    let page = html(&Run::read(dir.path()).unwrap()).unwrap();
+    check_page(&page);
+    assert!(page.contains("id=\"loss\"") && page.contains("id=\"accuracy\""));
+}
+
+#[test]
+fn what_is_missing_is_left_out_with_a_line() {
+    let dir = folder(
+        "whole",
+        &Fixture {
+            epochs: 2,
+            ..Fixture::default()
+        },
+    );
+    for name in [
+        "evaluation.json",
+        "filters.json",
+        "summary.json",
+        "config.toml",
+    ] {
+        std::fs::remove_file(dir.path().join(name)).unwrap();
+    }
+    let page = html(&Run::read(dir.path()).unwrap()).unwrap();
+    check_page(&page);
+    insta::assert_snapshot!("metrics_only", outline(&page));
+
+    std::fs::remove_file(dir.path().join("run.json")).unwrap();
+    std::fs::remove_file(dir.path().join("metrics.jsonl")).unwrap();
+    let nothing = write_report(dir.path()).unwrap_err();
+    assert!(matches!(nothing, ReportError::NotARun { .. }), "{nothing}");
+
+    // One file by itself, whichever it is, gives a page.
+    let whole = folder(
+        "whole",
+        &Fixture {
+            epochs: 2,
+            ..Fixture::default()
+        },
+    );
+    for name in [
+        "run.json",
+        "metrics.jsonl",
+        "evaluation.json",
+        "filters.json",
+        "summary.json",
+        "config.toml",
+    ] {
+        let dir = TempDir::new().unwrap();
+        std::fs::copy(whole.path().join(name), dir.path().join(name)).unwrap();
+        check_page(&html(&Run::read(dir.path()).unwrap()).unwrap());
+    }
+}
+
+#[test]
+fn history_csv_stands_in_for_the_metrics() {
+    let dir = TempDir::new().unwrap();
+    let rows = "epoch,step,train_loss,train_accuracy,val_loss,val_accuracy,val_top5,lr,seconds,images_per_second\n\
+                1,90,1.5,0.4,1.4,0.45,,0.1,3.5,900\n2,180,1.1,0.6,,NaN,,0.05,3.4,910\n";
+    std::fs::write(dir.path().join("history.csv"), rows).unwrap();
+    let run = Run::read(dir.path()).unwrap();
+    assert_eq!(run.metrics.epochs.len(), 2);
+    assert!(run.metrics.epochs[1].val_loss.is_nan());
+    check_page(&html(&run).unwrap());
+
+    std::fs::write(dir.path().join("history.csv"), "epoch,train_loss\n1,much\n").unwrap();
+    let error = Run::read(dir.path()).unwrap_err().to_string();
+    assert!(
+        error.ends_with(
+            "history.csv, line 2: column `train_loss`: expected a number, found \"much\""
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_diverged_run_says_where() {
+    let fixture = Fixture {
+        epochs: 4,
+        diverges_at: Some(200),
+        ..Fixture::default()
+    };
+    let dir = folder("diverged", &fixture);
+    let run = Run::read(dir.path()).unwrap();
+    let page = html(&run).unwrap();
+    check_page(&page);
+    assert!(page.contains("not finite from step 200"));
+    assert!(
+        run.notices.iter().any(|n| n.contains("step 200")),
+        "{:?}",
+        run.notices
+    );
+
+    let dir = folder(
+        "diverged-at-once",
+        &Fixture {
+            epochs: 1,
+            diverges_at: Some(1),
+            ..Fixture::default()
+        },
+    );
+    check_page(&html(&Run::read(dir.path()).unwrap()).unwrap());
+}
+
+#[test]
+fn a_hundred_classes_are_legible() {
+    let fixture = Fixture {
+        classes: numbered(100),
+        per_class: 100,
+        ..Fixture::default()
+    };
+    let dir = folder("hundred", &fixture);
+    let paths = write_report(dir.path()).unwrap();
+    let page = std::fs::read_to_string(&paths.html).unwrap();
+    check_page(&page);
+    assert!(page.contains(">class 099<"));
+    let run = Run::read(dir.path()).unwrap();
+    let svg = figures::confusion(&run).unwrap().svg(Theme::Light);
+    // Names at 9 units or more, of a figure about 1150 wide.
+    assert!(
+        svg.contains("font-size=\"9.45\">class 042<"),
+        "names of the classes are drawn"
+    );
+}
+
+#[test]
+fn hostile_and_long_names_are_only_text() {
+    let mut classes = Fixture::default().classes;
+    classes[0] = "<script>alert(1)</script>".into();
+    classes[1] = "\"><img src=x onerror=alert(1)>&amp;".into();
+    classes[2] = "a class whose name is sixty characters long, no less than it".into();
+    classes[3] = "猫".into();
+    let dir = folder(
+        "hostile",
+        &Fixture {
+            classes,
+            templates: true,
+            epochs: 3,
+            ..Fixture::default()
+        },
+    );
+    std::fs::write(
+        dir.path().join("config.toml"),
+        "x = \"</pre><script>\"\n# <b>",
+    )
+    .unwrap();
+    let page = html(&Run::read(dir.path()).unwrap()).unwrap();
+    check_page(&page);
+    assert!(!page.contains("<script") && !page.contains("<img src=x"));
+    assert!(page.contains("&#60;script&#62;") || page.contains("&lt;script&gt;"));
+    for figure in figures::all(&Run::read(dir.path()).unwrap()) {
+        for theme in [Theme::Light, Theme::Dark, Theme::Page] {
+            let svg = figure.svg(theme);
+            resvg::usvg::roxmltree::Document::parse(&svg).unwrap();
+        }
+    }
+    write_report(dir.path()).unwrap();
+}
+
+#[test]
+fn malformed_files_are_named_with_their_line() {
+    let broken = |name: &str, text: &str| {
+        let dir = folder(
+            "plain",
+            &Fixture {
+                epochs: 1,
+                ..Fixture::default()
+            },
+        );
+        std::fs::write(dir.path().join(name), text).unwrap();
+        Run::read(dir.path()).unwrap_err().to_string()
+    };
+    let error = broken("run.json", "{\n  \"seed\": oops\n}");
+    assert!(
+        error.contains("run.json, line 2: not the expected JSON"),
+        "{error}"
+    );
+    let error = broken(
+        "metrics.jsonl",
+        "{\"event\":\"step\",\"step\":1}\n{\"event\":\"step\"}\n",
+    );
+    assert!(
+        error.contains("metrics.jsonl, line 2: event \"step\": missing field `step`"),
+        "{error}"
+    );
+    let error = broken(
+        "evaluation.json",
+        "{\"classes\":[\"a\",\"b\"],\"confusion\":[[1,2]]}",
+    );
+    assert!(
+        error.contains("evaluation.json: `confusion`: expected 2 rows"),
+        "{error}"
+    );
+    let error = broken(
+        "filters.json",
+        "{\"kind\":\"filters\",\"layer\":\"a\",\"shape\":[1,1,2,2],\"values\":[1,2,3]}",
+    );
+    assert!(
+        error.contains("filters.json: `values`: expected"),
+        "{error}"
+    );
+
+    let dir = TempDir::new().unwrap();
+    let error = Run::read(dir.path().join("nowhere"))
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("nowhere: not a run folder"), "{error}");
+}
