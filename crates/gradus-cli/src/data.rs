@@ -145,11 +145,17 @@ impl Source {
 
 /// The published file of this name.
 fn remote(name: &str) -> Result<&'static Remote, String> {
-    REMOTES.into_iter().find(|remote| remote.name == name).ok_or_else(|| {
-        let known = REMOTES.map(|remote| remote.name);
-        let nearest = gradus_train::nearest(name, known);
-        format!("nothing is published under this name{nearest}; known: {}", known.join(", "))
-    })
+    REMOTES
+        .into_iter()
+        .find(|remote| remote.name == name)
+        .ok_or_else(|| {
+            let known = REMOTES.map(|remote| remote.name);
+            let nearest = gradus_train::nearest(name, known);
+            format!(
+                "nothing is published under this name{nearest}; known: {}",
+                known.join(", ")
+            )
+        })
 }
 
 pub(crate) fn run(args: &DataArgs) -> Outcome {
@@ -164,7 +170,15 @@ pub(crate) fn run(args: &DataArgs) -> Outcome {
 fn fetch_data(args: &FetchArgs) -> Outcome {
     let (remote, quiet) = (args.name, args.speech.quiet);
     let cache = cache_dir(args.data_dir.data_dir.as_deref())?;
-    output::say(quiet, format!("{} ({}) from {}", remote.name, bytes(remote.bytes), remote.url));
+    output::say(
+        quiet,
+        format!(
+            "{} ({}) from {}",
+            remote.name,
+            bytes(remote.bytes),
+            remote.url
+        ),
+    );
     let bar = if quiet || !std::io::stderr().is_terminal() {
         ProgressBar::hidden()
     } else {
@@ -176,10 +190,15 @@ fn fetch_data(args: &FetchArgs) -> Outcome {
         bar.set_style(style.progress_chars("━╸─"));
     }
     let bar = bar.with_finish(ProgressFinish::AndClear);
-    let fetched = fetch(remote, &cache, FetchOptions::default(), &mut |done, total| {
-        bar.set_length(total);
-        bar.set_position(done);
-    })?;
+    let fetched = fetch(
+        remote,
+        &cache,
+        FetchOptions::default(),
+        &mut |done, total| {
+            bar.set_length(total);
+            bar.set_position(done);
+        },
+    )?;
     bar.finish_and_clear();
     if args.speech.json {
         output::json(&json!({
@@ -187,7 +206,11 @@ fn fetch_data(args: &FetchArgs) -> Outcome {
             "bytes": remote.bytes, "md5": remote.md5, "sha256": remote.sha256,
         }))?;
     } else {
-        let how = if fetched.downloaded { "downloaded and verified" } else { "there already" };
+        let how = if fetched.downloaded {
+            "downloaded and verified"
+        } else {
+            "there already"
+        };
         output::line(format!("{} ({how})", fetched.path.display()))?;
     }
     Ok(End::Done)
@@ -205,14 +228,29 @@ fn verify_data(args: &VerifyArgs) -> Outcome {
         _ => "nothing is published about this file; every image was read",
     };
     let counts: Vec<usize> = found.classes.iter().map(|(_, count)| *count).collect();
-    let (least, most) = (counts.iter().min().unwrap_or(&0), counts.iter().max().unwrap_or(&0));
+    let (least, most) = (
+        counts.iter().min().unwrap_or(&0),
+        counts.iter().max().unwrap_or(&0),
+    );
     let mut rows = vec![
         ("data", found.spec.to_string()),
-        ("images", format!("{} training, {} test", count(found.train), count(found.test))),
+        (
+            "images",
+            format!(
+                "{} training, {} test",
+                count(found.train),
+                count(found.test)
+            ),
+        ),
         ("shape", found.shape.to_string()),
         (
             "classes",
-            format!("{}, with {} to {} training images each", counts.len(), count(*least), count(*most)),
+            format!(
+                "{}, with {} to {} training images each",
+                counts.len(),
+                count(*least),
+                count(*most)
+            ),
         ),
         ("fingerprint", found.fingerprint.clone()),
         ("verdict", published.to_owned()),
@@ -230,12 +268,22 @@ fn show(args: &ShowArgs) -> Outcome {
         let text = args.source.spec.to_string();
         format!("{}-samples.png", text.split(':').next().unwrap_or("data")).into()
     });
-    if out.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("png")) {
-        return Err(usage(anyhow::anyhow!("--out {}: expected a name in .png", out.display())));
+    if out
+        .extension()
+        .is_none_or(|extension| !extension.eq_ignore_ascii_case("png"))
+    {
+        return Err(usage(anyhow::anyhow!(
+            "--out {}: expected a name in .png",
+            out.display()
+        )));
     }
     let data = args.source.open(args.speech.quiet)?;
     let classes = data.classes.len();
-    let part = if args.split == Part::Test { data.test } else { data.train };
+    let part = if args.split == Part::Test {
+        data.test
+    } else {
+        data.train
+    };
     let columns = usize::from(args.count);
     let (images, changed) = if args.augment {
         augmented(part, classes, columns, &args.source)?
@@ -250,7 +298,9 @@ fn show(args: &ShowArgs) -> Outcome {
     }
     let picture = gradus_data::sheet_by_class(&images, classes, columns);
     let mut file = std::io::Cursor::new(Vec::new());
-    picture.write_to(&mut file, image::ImageFormat::Png).context("cannot make a PNG")?;
+    picture
+        .write_to(&mut file, image::ImageFormat::Png)
+        .context("cannot make a PNG")?;
     atomic::write(&out, file.get_ref())?;
     if args.speech.json {
         output::json(&json!({
@@ -295,7 +345,12 @@ fn augmented(
     for batch in Loader::new(Arc::new(images), config)? {
         let batch = batch?;
         // Not normalised, so an input is pixel/255.
-        pixels.extend(batch.inputs.iter().map(|value| (value * 255.0).round() as u8));
+        pixels.extend(
+            batch
+                .inputs
+                .iter()
+                .map(|value| (value * 255.0).round() as u8),
+        );
         labels.extend(batch.labels.iter().map(|label| *label as u16));
     }
     let changed = augmentation != gradus_data::Augmentation::none();
@@ -304,7 +359,10 @@ fn augmented(
 
 fn pack_data(args: &PackArgs) -> Outcome {
     if args.out.exists() && !args.force {
-        bail!("{} is there already; --force writes over it", args.out.display());
+        bail!(
+            "{} is there already; --force writes over it",
+            args.out.display()
+        );
     }
     let data = args.source.open(args.speech.quiet)?;
     pack::write(&data, &args.out)?;

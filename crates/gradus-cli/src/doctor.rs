@@ -74,13 +74,19 @@ pub(crate) fn run(args: &DoctorArgs) -> Outcome {
     });
     let findings = Findings {
         machine: Machine::inspect(),
-        build: if cfg!(debug_assertions) { "debug" } else { "release" },
+        build: if cfg!(debug_assertions) {
+            "debug"
+        } else {
+            "release"
+        },
         cpu_features: cpu_features(),
         auto: found.as_ref().map(|(_, name)| name.clone()),
         backends: backends(),
         cache: cache_dir(dir).ok(),
         data: data.into(),
-        speed: found.filter(|_| !args.no_speed).map(|(device, name)| measure(&device, name)),
+        speed: found
+            .filter(|_| !args.no_speed)
+            .map(|(device, name)| measure(&device, name)),
     };
     if args.json {
         output::json(&findings)?;
@@ -108,20 +114,38 @@ fn text(findings: &Findings) -> String {
         .filter(|backend| !backend.compiled)
         .map(|backend| backend.name)
         .collect();
-    let or_none = |text: String| if text.is_empty() { "none".to_owned() } else { text };
+    let or_none = |text: String| {
+        if text.is_empty() {
+            "none".to_owned()
+        } else {
+            text
+        }
+    };
     let build = match findings.build {
         "debug" => "debug: unusably slow; build with --release".to_owned(),
         build => build.to_owned(),
     };
     let mut rows = vec![
         ("gradus", format!("{} ({build})", machine.gradus)),
-        ("burn, rustc", format!("{}, {}", machine.burn, machine.rustc)),
+        (
+            "burn, rustc",
+            format!("{}, {}", machine.burn, machine.rustc),
+        ),
         ("system", machine.os.clone()),
-        ("processor", format!("{}, {} cores", machine.cpu, machine.cores)),
+        (
+            "processor",
+            format!("{}, {} cores", machine.cpu, machine.cores),
+        ),
         ("vectors", or_none(findings.cpu_features.join(", "))),
         ("memory", bytes(machine.memory_bytes)),
         ("devices", or_none(devices.join(", "))),
-        ("auto takes", findings.auto.clone().unwrap_or_else(|| "nothing".to_owned())),
+        (
+            "auto takes",
+            findings
+                .auto
+                .clone()
+                .unwrap_or_else(|| "nothing".to_owned()),
+        ),
         ("not built in", or_none(absent.join(", "))),
     ];
     if let Some(speed) = &findings.speed {
@@ -162,7 +186,11 @@ fn cpu_features() -> Vec<&'static str> {
     let found = [("neon", std::arch::is_aarch64_feature_detected!("neon"))];
     #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
     let found: [(&'static str, bool); 0] = [];
-    found.into_iter().filter(|(_, has)| *has).map(|(name, _)| name).collect()
+    found
+        .into_iter()
+        .filter(|(_, has)| *has)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 const SIDE: usize = 768;

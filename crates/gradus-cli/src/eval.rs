@@ -120,7 +120,10 @@ pub(crate) fn run(args: &EvalArgs) -> Outcome {
             "confusion": evaluation.confusion,
         }))?;
     } else {
-        output::say(args.speech.quiet, format!("{} on {backend}", saved.source.display()));
+        output::say(
+            args.speech.quiet,
+            format!("{} on {backend}", saved.source.display()),
+        );
         output::line(table(&evaluation))?;
     }
     Ok(End::Done)
@@ -130,7 +133,10 @@ pub(crate) fn run(args: &EvalArgs) -> Outcome {
 fn check(saved: &SavedModel, data: &Dataset) -> anyhow::Result<()> {
     let (wanted, found) = (saved.image_shape(), data.train.shape);
     if wanted != found {
-        bail!("the model takes images of {wanted}, but {} has images of {found}", data.name);
+        bail!(
+            "the model takes images of {wanted}, but {} has images of {found}",
+            data.name
+        );
     }
     if saved.info.classes != data.classes {
         bail!(
@@ -146,7 +152,11 @@ fn check(saved: &SavedModel, data: &Dataset) -> anyhow::Result<()> {
 /// `10 classes (circle, square, star, …)`.
 fn names(classes: &[String]) -> String {
     let shown: Vec<&str> = classes.iter().take(4).map(String::as_str).collect();
-    let more = if classes.len() > shown.len() { ", …" } else { "" };
+    let more = if classes.len() > shown.len() {
+        ", …"
+    } else {
+        ""
+    };
     format!("{} classes ({}{more})", classes.len(), shown.join(", "))
 }
 
@@ -162,14 +172,26 @@ fn measure(
         Part::Validation => (config.split(&data)?.validation, "validation"),
         Part::Train => (config.split(&data)?.train, "train"),
     };
-    let images = Arc::new(if part == Part::Test { data.test } else { data.train });
+    let images = Arc::new(if part == Part::Test {
+        data.test
+    } else {
+        data.train
+    });
     let feed = Feed {
         device,
         normalization: saved.normalization(),
         batch_size: config.batch_size.max(250),
         workers: config.data.workers,
     };
-    evaluate(&saved.model, &images, indices, &config.loss, &feed, name, &data.classes)
+    evaluate(
+        &saved.model,
+        &images,
+        indices,
+        &config.loss,
+        &feed,
+        name,
+        &data.classes,
+    )
 }
 
 fn table(evaluation: &Evaluation) -> String {
@@ -186,11 +208,18 @@ fn table(evaluation: &Evaluation) -> String {
         })
         .collect();
     let head = output::pairs(&[
-        ("images", format!("{} ({})", count(evaluation.n), evaluation.split)),
+        (
+            "images",
+            format!("{} ({})", count(evaluation.n), evaluation.split),
+        ),
         ("accuracy", percent(evaluation.accuracy)),
         ("top 5", percent(evaluation.top5)),
         ("loss", format!("{:.4}", evaluation.loss)),
     ]);
-    let classes = output::table(&["class", "images", "accuracy", "precision"], &[1, 2, 3], &rows);
+    let classes = output::table(
+        &["class", "images", "accuracy", "precision"],
+        &[1, 2, 3],
+        &rows,
+    );
     format!("{head}\n\n{classes}")
 }

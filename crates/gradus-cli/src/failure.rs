@@ -56,7 +56,11 @@ pub(crate) fn exit_code(verb: impl FnOnce() -> Outcome) -> ExitCode {
         Ok(Err(error)) if reader_left(&error) => 0,
         Ok(Err(error)) => {
             say(&error);
-            if error.chain().any(|cause| cause.is::<Usage>()) { 2 } else { 1 }
+            if error.chain().any(|cause| cause.is::<Usage>()) {
+                2
+            } else {
+                1
+            }
         }
         Err(_) => {
             say_bug();
@@ -85,7 +89,9 @@ pub(crate) fn say(error: &anyhow::Error) {
 /// Whether the failure is only that the reader of stdout went away, as `head` does.
 fn reader_left(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+        cause
+            .downcast_ref::<io::Error>()
+            .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
     })
 }
 
@@ -100,7 +106,9 @@ pub(crate) fn remember_panics() {
     let loud = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");
     std::panic::set_hook(Box::new(move |panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
-        let place = panic.location().map_or_else(String::new, |place| format!(" ({place})"));
+        let place = panic
+            .location()
+            .map_or_else(String::new, |place| format!(" ({place})"));
         *LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner) =
             Some(format!("{message}{place}"));
         if loud {
@@ -110,7 +118,10 @@ pub(crate) fn remember_panics() {
 }
 
 fn say_bug() {
-    let last = LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let last = LAST_PANIC
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .take();
     let what = last.unwrap_or_else(|| "no message".to_owned());
     let text = output::error_line(&format!(
         "this is a bug in Gradus {}: {what}\n  Please report it with the command you typed; \
@@ -127,7 +138,9 @@ mod tests {
 
     #[test]
     fn a_usage_error_keeps_its_words_and_causes() {
-        let inner = Err::<(), _>(io::Error::other("the reason")).context("the matter").unwrap_err();
+        let inner = Err::<(), _>(io::Error::other("the reason"))
+            .context("the matter")
+            .unwrap_err();
         let error = usage(inner);
         let chain: Vec<String> = error.chain().map(ToString::to_string).collect();
         assert_eq!(chain, ["the matter", "the reason"]);

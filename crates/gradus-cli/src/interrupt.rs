@@ -13,8 +13,8 @@ use crate::output;
 pub(crate) fn listen(stop: StopSignal, quiet: bool) -> anyhow::Result<()> {
     use signal_hook::consts::{SIGINT, SIGTERM};
 
-    let mut signals =
-        signal_hook::iterator::Signals::new([SIGINT, SIGTERM]).context("cannot listen for Ctrl-C")?;
+    let mut signals = signal_hook::iterator::Signals::new([SIGINT, SIGTERM])
+        .context("cannot listen for Ctrl-C")?;
     std::thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || {

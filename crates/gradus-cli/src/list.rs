@@ -92,11 +92,12 @@ pub(crate) fn run(args: &ListArgs) -> Outcome {
         Kind::Schedules => schedules(),
         Kind::Activations => activations(),
         Kind::Initializers => forms(&INITIALIZER_NAMES, |name| {
-            name.parse::<Initializer>().map(|initializer| initializer.to_string())
+            name.parse::<Initializer>()
+                .map(|initializer| initializer.to_string())
         }),
-        Kind::Losses => {
-            forms(&LOSS_NAMES, |name| name.parse::<Loss>().map(|loss| loss.to_string()))
-        }
+        Kind::Losses => forms(&LOSS_NAMES, |name| {
+            name.parse::<Loss>().map(|loss| loss.to_string())
+        }),
         Kind::Presets => presets(),
         Kind::Data => data(),
         Kind::Devices => devices(),
@@ -104,7 +105,11 @@ pub(crate) fn run(args: &ListArgs) -> Outcome {
     if args.json {
         output::json(&listing.json)?;
     } else {
-        output::line(output::table(&listing.header, &listing.right, &listing.rows))?;
+        output::line(output::table(
+            &listing.header,
+            &listing.right,
+            &listing.rows,
+        ))?;
         if !listing.below.is_empty() {
             output::line(format!("\n{}", listing.below))?;
         }
@@ -181,14 +186,20 @@ fn optimizers() -> Listing {
     for entry in RuleConfig::catalogue() {
         let memory = format!("{}×", entry.slots);
         listing.add(
-            vec![entry.name.to_owned(), memory, about(&entry), parameters(&entry)],
+            vec![
+                entry.name.to_owned(),
+                memory,
+                about(&entry),
+                parameters(&entry),
+            ],
             catalogue_json(&entry),
         );
     }
-    listing.below = "Written as text: --optimizer 'sgd(lr=0.1, momentum=0.9, nesterov=true)'. After \
+    listing.below =
+        "Written as text: --optimizer 'sgd(lr=0.1, momentum=0.9, nesterov=true)'. After \
                      a bar: clip_global(1), clip_norm(1), clip_value(1), no_decay. Memory: tensors \
                      kept per parameter at the defaults."
-        .to_owned();
+            .to_owned();
     listing
 }
 
@@ -198,23 +209,31 @@ fn schedules() -> Listing {
         let row = vec![entry.name.to_owned(), about(&entry), parameters(&entry)];
         listing.add(row, catalogue_json(&entry));
     }
-    listing.below = "Written as text: --schedule 'cosine | warmup(steps=100)', or 'step(step_size=30) \
+    listing.below =
+        "Written as text: --schedule 'cosine | warmup(steps=100)', or 'step(step_size=30) \
                      | per_epoch'."
-        .to_owned();
+            .to_owned();
     listing
 }
 
 /// The first sentence of the documentation.
 fn about(entry: &CatalogueEntry) -> String {
-    let first: Vec<&str> =
-        entry.documentation.lines().map(str::trim).take_while(|line| !line.is_empty()).collect();
+    let first: Vec<&str> = entry
+        .documentation
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.is_empty())
+        .collect();
     first.join(" ").trim_end_matches('.').to_owned()
 }
 
 /// `lr=0.001, momentum=0, …`
 fn parameters(entry: &CatalogueEntry) -> String {
-    let shown: Vec<String> =
-        entry.hyperparameters.iter().map(|row| format!("{}={}", row.name, row.default)).collect();
+    let shown: Vec<String> = entry
+        .hyperparameters
+        .iter()
+        .map(|row| format!("{}={}", row.name, row.default))
+        .collect();
     shown.join(", ")
 }
 
@@ -237,10 +256,16 @@ fn catalogue_json(entry: &CatalogueEntry) -> Value {
 fn activations() -> Listing {
     let mut listing = Listing::new(&["activation", "with its defaults", "gain"], &[2]);
     for name in ACTIVATION_NAMES {
-        let Ok(activation) = name.parse::<Activation>() else { continue };
+        let Ok(activation) = name.parse::<Activation>() else {
+            continue;
+        };
         let gain = activation.gain();
         listing.add(
-            vec![name.to_owned(), activation.to_string(), format!("{gain:.4}")],
+            vec![
+                name.to_owned(),
+                activation.to_string(),
+                format!("{gain:.4}"),
+            ],
             json!({"name": name, "text": activation.to_string(), "gain": gain}),
         );
     }
@@ -255,7 +280,10 @@ fn forms<E>(names: &[&'static str], text: impl Fn(&str) -> Result<String, E>) ->
     for name in names {
         // What has no defaults is shown by its name.
         let text = text(name).unwrap_or_else(|_| (*name).to_owned());
-        listing.add(vec![(*name).to_owned(), text.clone()], json!({"name": name, "text": text}));
+        listing.add(
+            vec![(*name).to_owned(), text.clone()],
+            json!({"name": name, "text": text}),
+        );
     }
     listing.below = "Arguments are given by name: name(key=value, …).".to_owned();
     listing
@@ -310,8 +338,15 @@ fn devices() -> Listing {
     let mut listing = Listing::new(&["device", "built in", "found"], &[2]);
     for backend in gradus_train::backends() {
         let built = if backend.compiled { "yes" } else { "no" };
-        let found = if backend.compiled { backend.devices.to_string() } else { "–".to_owned() };
-        listing.add(vec![backend.name.to_owned(), built.to_owned(), found], json!(backend));
+        let found = if backend.compiled {
+            backend.devices.to_string()
+        } else {
+            "–".to_owned()
+        };
+        listing.add(
+            vec![backend.name.to_owned(), built.to_owned(), found],
+            json!(backend),
+        );
     }
     listing.below = "`auto` takes the first that is built in and found. Others are built in with \
                      `cargo build --release --features NAME`."

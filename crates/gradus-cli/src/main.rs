@@ -36,7 +36,12 @@ use clap::{Parser, Subcommand};
 /// Without data of your own: `gradus train` learns the built-in set `shapes` in about a minute and
 /// ends with a report that opens in a browser.
 #[derive(Parser)]
-#[command(name = "gradus", version, propagate_version = true, max_term_width = 100)]
+#[command(
+    name = "gradus",
+    version,
+    propagate_version = true,
+    max_term_width = 100
+)]
 #[command(after_help = "\
 First steps:
   gradus doctor                          what this machine can do

@@ -40,7 +40,9 @@ pub(crate) fn bytes(number: u64) -> String {
 
 /// `40.6 M`: a count in thousands, millions, billions.
 pub(crate) fn short(number: u64) -> String {
-    scaled(number as f64, &["", "k", "M", "G", "T"]).trim_end().to_owned()
+    scaled(number as f64, &["", "k", "M", "G", "T"])
+        .trim_end()
+        .to_owned()
 }
 
 fn scaled(mut value: f64, units: &[&str]) -> String {

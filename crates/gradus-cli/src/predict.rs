@@ -100,17 +100,26 @@ fn predict(
     let mut loader = Loader::new(images, LoaderConfig::new(vec![0], 1, saved.normalization()))?;
     let mut batch = loader.next().context("the loader gave no batch")??;
     let rows = probabilities(&saved.model, inputs(&mut batch, device))?;
-    let row = rows.into_iter().next().context("the model gave no answer")?;
+    let row = rows
+        .into_iter()
+        .next()
+        .context("the model gave no answer")?;
     let mut classes: Vec<Guess> = saved
         .info
         .classes
         .iter()
         .zip(row)
-        .map(|(class, probability)| Guess { class: class.clone(), probability })
+        .map(|(class, probability)| Guess {
+            class: class.clone(),
+            probability,
+        })
         .collect();
     classes.sort_by(|a, b| b.probability.total_cmp(&a.probability));
     classes.truncate(top);
-    Ok(Prediction { image: path.to_path_buf(), classes })
+    Ok(Prediction {
+        image: path.to_path_buf(),
+        classes,
+    })
 }
 
 /// `cat.jpg: cat 93.10 %, dog 4.02 %, deer 1.50 %`

@@ -35,7 +35,12 @@ presets!(
 impl Preset {
     /// What it is for, in one line.
     pub(crate) fn about(&self) -> &'static str {
-        self.text.lines().next().unwrap_or_default().trim_start_matches('#').trim()
+        self.text
+            .lines()
+            .next()
+            .unwrap_or_default()
+            .trim_start_matches('#')
+            .trim()
     }
 }
 
@@ -45,12 +50,18 @@ impl Preset {
 /// With the nearest names.
 pub(crate) fn find(name: &str) -> Result<&'static Preset, TrainError> {
     let names = PRESETS.iter().map(|preset| preset.name);
-    PRESETS.iter().find(|preset| preset.name == name).ok_or_else(|| {
-        let nearest = gradus_train::nearest(name, names.clone());
-        let known: Vec<&str> = names.collect();
-        let problem = format!("there is none called {name:?}{nearest}; known: {}", known.join(", "));
-        TrainError::config("preset", problem)
-    })
+    PRESETS
+        .iter()
+        .find(|preset| preset.name == name)
+        .ok_or_else(|| {
+            let nearest = gradus_train::nearest(name, names.clone());
+            let known: Vec<&str> = names.collect();
+            let problem = format!(
+                "there is none called {name:?}{nearest}; known: {}",
+                known.join(", ")
+            );
+            TrainError::config("preset", problem)
+        })
 }
 
 #[cfg(test)]
@@ -61,10 +72,18 @@ mod tests {
     #[test]
     fn every_preset_is_a_valid_configuration_and_says_what_it_is() {
         for preset in PRESETS {
-            let layers = Layers::on_recipe(|layers| layers.text(preset.text, preset.name).map(drop));
-            layers.unwrap().finish().unwrap_or_else(|error| panic!("{}: {error}", preset.name));
+            let layers =
+                Layers::on_recipe(|layers| layers.text(preset.text, preset.name).map(drop));
+            layers
+                .unwrap()
+                .finish()
+                .unwrap_or_else(|error| panic!("{}: {error}", preset.name));
             assert!(preset.text.starts_with("# "), "{}", preset.name);
-            assert!((20..90).contains(&preset.about().len()), "{}", preset.about());
+            assert!(
+                (20..90).contains(&preset.about().len()),
+                "{}",
+                preset.about()
+            );
         }
     }
 

@@ -13,7 +13,8 @@ use crate::numbers::{count, duration, percent, rate, short};
 use crate::output;
 
 /// The width of an epoch's line stays within 80 columns.
-const HEADER: &str = " epoch   train loss   train acc    val loss     val acc   images/s       time";
+const HEADER: &str =
+    " epoch   train loss   train acc    val loss     val acc   images/s       time";
 
 /// Shows the events of a run on stderr.
 pub(crate) struct Screen {
@@ -139,7 +140,11 @@ impl Subscriber for Screen {
                 self.say(HEADER);
                 self.epoch_began = Instant::now();
             }
-            Event::Resumed { checkpoint, step, epoch } => self.say(&match checkpoint {
+            Event::Resumed {
+                checkpoint,
+                step,
+                epoch,
+            } => self.say(&match checkpoint {
                 Some(path) => format!(
                     "going on from {} ({} epochs, {} steps done)",
                     path.display(),

@@ -176,7 +176,10 @@ impl Settings {
         let flags: [(&str, Option<toml::Value>); 20] = [
             ("data.spec", text(&self.data)),
             ("data.dir", text(&dir)),
-            ("data.validation_fraction", self.val_fraction.map(Into::into)),
+            (
+                "data.validation_fraction",
+                self.val_fraction.map(Into::into),
+            ),
             ("data.image_size", number(self.image_size)),
             ("data.workers", number(self.workers)),
             ("model.name", text(&self.model)),
@@ -212,14 +215,18 @@ impl Settings {
         }
         if let Some(norm) = self.clip_norm {
             layers.optimizer(|mut optimizer| {
-                optimizer.clips.retain(|clip| !matches!(clip, Clip::Global(_)));
+                optimizer
+                    .clips
+                    .retain(|clip| !matches!(clip, Clip::Global(_)));
                 optimizer.clips.push(Clip::Global(norm));
                 optimizer
             })?;
         }
         if let Some(limit) = self.clip_value {
             layers.optimizer(|mut optimizer| {
-                optimizer.clips.retain(|clip| !matches!(clip, Clip::Value(_)));
+                optimizer
+                    .clips
+                    .retain(|clip| !matches!(clip, Clip::Value(_)));
                 optimizer.clips.push(Clip::Value(limit));
                 optimizer
             })?;

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use anyhow::Context;
 use clap::Args;
 use gradus_train::{
-    Ended, Resume, RunConfig, RunDir, StopSignal, Summary, TrainError, Trainer, build_model, device,
-    fitted,
+    Ended, Resume, RunConfig, RunDir, StopSignal, Summary, TrainError, Trainer, build_model,
+    device, fitted,
 };
 use serde_json::json;
 
@@ -87,7 +87,11 @@ struct Plan {
 
 pub(crate) fn run(args: &TrainArgs) -> Outcome {
     let quiet = args.speech.quiet;
-    let Plan { config, dir, resume } = plan(args)?;
+    let Plan {
+        config,
+        dir,
+        resume,
+    } = plan(args)?;
     let stop = StopSignal::new();
     if !args.dry_run {
         interrupt::listen(stop.clone(), quiet)?;
@@ -96,7 +100,12 @@ pub(crate) fn run(args: &TrainArgs) -> Outcome {
     let data = config.data.open().context("cannot open the data set")?;
     let config = fitted(&config, &data).map_err(usage)?;
     let model = build_model(&config, &data, &device.autodiff()).map_err(usage)?;
-    let summary = config.model.as_ref().map(|model| model.summary()).transpose().map_err(usage)?;
+    let summary = config
+        .model
+        .as_ref()
+        .map(|model| model.summary())
+        .transpose()
+        .map_err(usage)?;
     let multiply_adds = summary.as_ref().map_or(0, |summary| summary.multiply_adds);
     let mut trainer = Trainer::new(config.clone(), data)
         .map_err(usage)?
@@ -147,7 +156,11 @@ fn plan(args: &TrainArgs) -> anyhow::Result<Plan> {
             if let Some(out) = out.as_ref().filter(|out| RunDir::at(*out).holds_run()) {
                 return Err(usage(TrainError::RunExists(out.clone())));
             }
-            return Ok(Plan { config: fresh()?, dir: out, resume: None });
+            return Ok(Plan {
+                config: fresh()?,
+                dir: out,
+                resume: None,
+            });
         }
         Some(From::Path(path)) => {
             let dir = RunDir::containing(path).ok_or_else(|| {
@@ -165,7 +178,14 @@ fn plan(args: &TrainArgs) -> anyhow::Result<Plan> {
                 )));
             }
             let checkpoint = path.join("MANIFEST.json").exists();
-            (dir, if checkpoint { Resume::Path(path.clone()) } else { Resume::Last })
+            (
+                dir,
+                if checkpoint {
+                    Resume::Path(path.clone())
+                } else {
+                    Resume::Last
+                },
+            )
         }
         Some(name) => {
             let dir = match &out {
@@ -175,8 +195,15 @@ fn plan(args: &TrainArgs) -> anyhow::Result<Plan> {
             let last = *name == From::Last;
             if last && !dir.holds_run() {
                 let folder = dir.root().display();
-                output::say(args.speech.quiet, format!("{folder} holds no run yet: beginning it"));
-                return Ok(Plan { config: fresh()?, dir: out, resume: None });
+                output::say(
+                    args.speech.quiet,
+                    format!("{folder} holds no run yet: beginning it"),
+                );
+                return Ok(Plan {
+                    config: fresh()?,
+                    dir: out,
+                    resume: None,
+                });
             }
             (dir, if last { Resume::Last } else { Resume::Best })
         }
@@ -192,7 +219,11 @@ fn plan(args: &TrainArgs) -> anyhow::Result<Plan> {
             differences.join("\n  ")
         )));
     }
-    Ok(Plan { config, dir: Some(dir.root().to_path_buf()), resume: Some(resume) })
+    Ok(Plan {
+        config,
+        dir: Some(dir.root().to_path_buf()),
+        resume: Some(resume),
+    })
 }
 
 fn dry_run(

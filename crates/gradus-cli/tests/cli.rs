@@ -1,0 +1,608 @@
+//! The verbs as a person types them: what they print, what they write, how they refuse.
+
+mod common;
+
+use std::fs;
+
+use common::{TINY, fails, folder, gradus, json, train};
+use predicates::prelude::*;
+
+#[test]
+fn training_evaluating_predicting_and_reporting_agree() {
+    let folder = folder();
+    let folder = folder.path();
+    let summary = train(folder, &["--out", "run"]);
+    for key in [
+        "run_dir",
+        "model",
+        "parameters",
+        "data",
+        "device",
+        "seed",
+        "epochs",
+        "steps",
+        "train_loss",
+        "val_accuracy",
+        "test_accuracy",
+        "seconds",
+        "images_per_second",
+        "weights_sha256",
+        "report",
+    ] {
+        assert!(!summary[key].is_null(), "{key} is missing: {summary}");
+    }
+    assert_eq!(summary["model"], "linear");
+    assert_eq!(summary["epochs"], 2);
+    assert_eq!(summary["steps"], 6, "180 images make 3 batches of 50");
+    for file in [
+        "config.toml",
+        "run.json",
+        "metrics.jsonl",
+        "history.csv",
+        "summary.json",
+        "evaluation.json",
+        "model.safetensors",
+        "report.html",
+    ] {
+        assert!(folder.join("run").join(file).exists(), "{file}");
+    }
+
+    let evaluation = json(folder, &["eval", "run", "--json"]);
+    assert_eq!(evaluation["accuracy"], summary["test_accuracy"]);
+    assert_eq!(evaluation["loss"], summary["test_loss"]);
+    assert_eq!(evaluation["n"], 50);
+    assert_eq!(evaluation["per_class"].as_array().unwrap().len(), 10);
+    assert!(evaluation["top5"].is_number());
+    let validation = json(folder, &["eval", "run", "--json", "--split", "validation"]);
+    assert_eq!(validation["accuracy"], summary["val_accuracy"]);
+    // The newest run is found, and other weights of it can be named.
+    let last = json(folder, &["eval", "run/checkpoints/step-00000006", "--json"]);
+    assert_eq!(last["accuracy"], summary["test_accuracy"]);
+    json(folder, &["eval", "run", "--json", "--checkpoint", "best"]);
+    let file = json(folder, &["eval", "run/model.safetensors", "--json"]);
+    assert_eq!(file["accuracy"], summary["test_accuracy"]);
+    gradus(folder)
+        .args(["eval", "run"])
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("precision"));
+
+    // A picture on which to predict: the first sample that `data show` draws, cut out of its sheet.
+    gradus(folder)
+        .args(["data", "show", "shapes", "--count", "1", "--quiet"])
+        .assert()
+        .success();
+    let sheet = image::open(folder.join("shapes-samples.png")).unwrap();
+    sheet
+        .crop_imm(4, 4, 64, 64)
+        .save(folder.join("one.png"))
+        .unwrap();
+    let answer = json(
+        folder,
+        &["predict", "run", "one.png", "--json", "--top", "10"],
+    );
+    let classes = answer["predictions"][0]["classes"].as_array().unwrap();
+    let sum: f64 = classes
+        .iter()
+        .map(|guess| guess["probability"].as_f64().unwrap())
+        .sum();
+    assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+
+    fs::remove_file(folder.join("run/report.html")).unwrap();
+    gradus(folder)
+        .args(["report", "run"])
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("report.html"));
+    assert!(folder.join("run/report.html").exists());
+}
+
+#[test]
+fn a_bad_image_is_named_and_the_others_are_still_classified() {
+    let folder = folder();
+    let folder = folder.path();
+    train(folder, &["--out", "run", "--no-report"]);
+    assert!(!folder.join("run/report.html").exists());
+    image::RgbImage::from_pixel(50, 20, image::Rgb([9, 9, 9]))
+        .save(folder.join("a.png"))
+        .unwrap();
+    fs::write(folder.join("b.png"), "no image").unwrap();
+    gradus(folder)
+        .args(["predict", "run", "b.png", "a.png", ".", "missing.png"])
+        .assert()
+        .code(1)
+        .stdout(predicate::str::contains("a.png: "))
+        .stderr(predicate::str::contains("b.png"))
+        .stderr(predicate::str::contains(". is a folder"))
+        .stderr(predicate::str::contains("missing.png"));
+    fails(folder, 2, &["predict", "run"]);
+    fails(folder, 2, &["predict", "run", "a.png", "--top", "0"]);
+}
+
+#[test]
+fn words_go_to_stderr_and_quiet_silences_them() {
+    let folder = folder();
+    let run = |flags: &[&str]| {
+        let arguments = [&["train"], &TINY[..], flags].concat();
+        gradus(folder.path())
+            .args(arguments)
+            .assert()
+            .success()
+            .get_output()
+            .clone()
+    };
+    let loud = run(&["--out", "a"]);
+    let (stdout, stderr) = (
+        String::from_utf8(loud.stdout).unwrap(),
+        String::from_utf8(loud.stderr).unwrap(),
+    );
+    assert!(stdout.starts_with("test accuracy"), "{stdout}");
+    assert!(
+        stdout.contains("report.html") && stdout.contains("SHA-256"),
+        "{stdout}"
+    );
+    assert!(
+        stderr.contains("2/2") && stderr.contains("train loss"),
+        "{stderr}"
+    );
+    assert!(
+        !stderr.contains('\u{1b}'),
+        "no colours or cursor movements in a pipe: {stderr:?}"
+    );
+    assert!(run(&["--out", "b", "--quiet"]).stderr.is_empty());
+    assert!(run(&["--out", "c", "--quiet", "--json"]).stderr.is_empty());
+}
+
+#[test]
+fn a_dry_run_shows_everything_and_writes_nothing() {
+    let folder = folder();
+    let arguments = [&["train", "--dry-run", "--model", "cnn"], &TINY[2..]].concat();
+    gradus(folder.path())
+        .args(&arguments)
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("shapes_train = 200"))
+        .stdout(predicate::str::contains("conv 3×3"))
+        .stdout(predicate::str::contains("6 steps"));
+    let plan = json(folder.path(), &[&arguments[..], &["--json"]].concat());
+    assert_eq!(plan["steps"], 6);
+    assert_eq!(plan["config"]["model"]["name"], "cnn");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn every_preset_can_be_resolved() {
+    let folder = folder();
+    let presets = json(folder.path(), &["list", "presets", "--json"]);
+    for preset in presets.as_array().unwrap() {
+        let name = preset["name"].as_str().unwrap();
+        // On the built-in set, since no other is here; models and schedules are the preset's.
+        let plan = json(
+            folder.path(),
+            &[
+                "train",
+                "--dry-run",
+                "--json",
+                "--preset",
+                name,
+                "--data",
+                "shapes",
+            ],
+        );
+        assert!(plan["steps"].as_u64().unwrap() > 0, "{name}");
+    }
+}
+
+#[test]
+fn flags_lie_over_the_file_which_lies_over_the_preset() {
+    let folder = folder();
+    fs::write(
+        folder.path().join("mine.toml"),
+        "batch_size = 10\nepochs = 3\nseed = 5\n",
+    )
+    .unwrap();
+    let plan = json(
+        folder.path(),
+        &[
+            "train",
+            "--dry-run",
+            "--json",
+            "--preset",
+            "quick",
+            "--config",
+            "mine.toml",
+            "--epochs",
+            "7",
+            "--lr",
+            "0.25",
+            "--clip-norm",
+            "2",
+            "--l2",
+            "1e-4",
+            "--label-smoothing",
+            "0.1",
+            "--width",
+            "4,8,8",
+            "--set",
+            "seed=9",
+        ],
+    );
+    let config = &plan["config"];
+    assert_eq!(config["data"]["shapes_train"], 2000, "from the preset");
+    assert_eq!(config["batch_size"], 10, "from the file");
+    assert_eq!(config["epochs"], 7, "from the flag");
+    assert_eq!(config["seed"], 9, "from --set");
+    assert_eq!(config["model"]["width"], serde_json::json!([4, 8, 8]));
+    let optimizer = config["optimizer"].as_str().unwrap();
+    assert!(
+        optimizer.contains("lr=0.25") && optimizer.contains("clip_global(2)"),
+        "{optimizer}"
+    );
+    assert!(
+        config["penalty"].as_str().unwrap().starts_with("l2"),
+        "{config}"
+    );
+    assert_eq!(config["loss"], "cross-entropy(label_smoothing=0.1)");
+}
+
+#[test]
+fn slips_of_the_finger_are_answered_with_the_nearest_name() {
+    let folder = folder();
+    let cases: [(&[&str], &str); 14] = [
+        (&["trian"], "train"),
+        (&["train", "--modle", "cnn"], "--model"),
+        (&["train", "--model", "resnet2"], "resnet20"),
+        (&["train", "--optimizer", "adma(lr=1)"], "adam"),
+        (
+            &["train", "--optimizer", "sgd(lr=0.1, momentun=0.9)"],
+            "momentum",
+        ),
+        (&["train", "--schedule", "cosin"], "cosine"),
+        (&["train", "--activation", "rellu"], "relu"),
+        (&["train", "--init", "kaiming-norml"], "kaiming-normal"),
+        (&["train", "--loss", "hing"], "hinge"),
+        (&["train", "--preset", "cifar10-resnet"], "cifar10-resnet20"),
+        (&["train", "--data", "cifar-10"], "cifar10"),
+        (&["train", "--device", "flx"], "flex"),
+        (&["train", "--set", "data.worker=2"], "workers"),
+        (&["list", "model"], "models"),
+    ];
+    for (arguments, expected) in cases {
+        let stderr = fails(folder.path(), 2, arguments);
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn impossible_values_are_usage_errors_that_name_what_is_wrong() {
+    let folder = folder();
+    let cases: [(&[&str], &str); 20] = [
+        (&[], "Usage"),
+        (&["train", "--epochs", "0"], "epochs"),
+        (&["train", "--epochs", "-3"], "--epochs"),
+        (&["train", "--batch-size", "0"], "batch_size"),
+        (&["train", "--lr", "0"], "--lr"),
+        (&["train", "--lr", "nan"], "--lr"),
+        (&["train", "--val-fraction", "1.5"], "validation_fraction"),
+        (&["train", "--val-fraction", "nan"], "validation_fraction"),
+        (&["train", "--width", "0"], "width"),
+        (&["train", "--width", "99999999999999999999"], "width"),
+        (
+            &["train", "--depth", "4294967295", "--model", "mlp"],
+            "depth",
+        ),
+        (&["train", "--dropout", "1"], "dropout"),
+        (&["train", "--label-smoothing", "1"], "label_smoothing"),
+        (
+            &["train", "--label-smoothing", "0.1", "--loss", "hinge"],
+            "hinge",
+        ),
+        (&["train", "--seed", "18446744073709551615"], "seed"),
+        (&["train", "--set", "epochs"], "KEY=VALUE"),
+        (&["train", "--set", "epochs.x=1"], "epochs"),
+        (&["train", "--set", "epochs=many"], "many"),
+        (&["train", "--config", "missing.toml"], "missing.toml"),
+        (&["train", "--image-size", "0"], "image"),
+    ];
+    for (arguments, expected) in cases {
+        let output = gradus(folder.path())
+            .args(arguments)
+            .assert()
+            .code(2)
+            .get_output()
+            .clone();
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(stderr.contains(expected), "{arguments:?}: {stderr}");
+    }
+    fs::write(folder.path().join("bad.toml"), "epochs = [").unwrap();
+    let stderr = fails(folder.path(), 2, &["train", "--config", "bad.toml"]);
+    assert!(stderr.contains("bad.toml"), "{stderr}");
+}
+
+#[test]
+fn a_folder_that_holds_a_run_is_not_written_over() {
+    let folder = folder();
+    train(folder.path(), &["--out", "run", "--no-report"]);
+    let before = fs::read(folder.path().join("run/metrics.jsonl")).unwrap();
+    let arguments = [&["train", "--out", "run"], &TINY[..]].concat();
+    let stderr = fails(folder.path(), 2, &arguments);
+    assert!(stderr.contains("--resume last --out run"), "{stderr}");
+    assert_eq!(
+        fs::read(folder.path().join("run/metrics.jsonl")).unwrap(),
+        before
+    );
+}
+
+#[test]
+fn data_that_is_not_there_is_explained() {
+    let folder = folder();
+    let stderr = fails(folder.path(), 1, &["train", "--data", "cifar10"]);
+    for part in [
+        "gradus data fetch cifar10",
+        "170052171",
+        "c32a1d4ab5d03f1284b67883e8d87530",
+        "cache",
+    ] {
+        assert!(stderr.contains(part), "{part}: {stderr}");
+    }
+    let stderr = fails(folder.path(), 1, &["train", "--data", "folder:nowhere"]);
+    assert!(stderr.contains("nowhere"), "{stderr}");
+    let stderr = fails(folder.path(), 1, &["eval", "nowhere"]);
+    assert!(stderr.contains("nowhere"), "{stderr}");
+    fails(folder.path(), 1, &["report", "nowhere"]);
+    fails(folder.path(), 1, &["eval"]);
+    fs::write(folder.path().join("x.safetensors"), [255; 64]).unwrap();
+    fails(
+        folder.path(),
+        1,
+        &["eval", "x.safetensors", "--data", "shapes"],
+    );
+    fails(folder.path(), 2, &["eval", "x.safetensors"]);
+    fails(folder.path(), 1, &["predict", "x.safetensors", "y.png"]);
+}
+
+#[test]
+fn every_list_can_be_read_by_people_and_programs() {
+    let folder = folder();
+    for kind in [
+        "models",
+        "optimizers",
+        "schedules",
+        "activations",
+        "initializers",
+        "losses",
+        "presets",
+        "data",
+        "devices",
+    ] {
+        let entries = json(folder.path(), &["list", kind, "--json"]);
+        let entries = entries.as_array().unwrap();
+        assert!(entries.len() >= 3, "{kind}");
+        let text = gradus(folder.path())
+            .args(["list", kind])
+            .assert()
+            .success();
+        let text = String::from_utf8_lossy(&text.get_output().stdout).into_owned();
+        for entry in entries {
+            let name = entry["name"].as_str().unwrap();
+            assert!(text.contains(name), "{kind}: {name} is not in\n{text}");
+        }
+    }
+    let count = |arguments: &[&str]| {
+        let models = json(folder.path(), arguments);
+        let models = models.as_array().unwrap();
+        let linear = models
+            .iter()
+            .find(|model| model["name"] == "linear")
+            .unwrap();
+        linear["parameters"].as_u64().unwrap()
+    };
+    assert_eq!(count(&["list", "models", "--json"]), 3072 * 10 + 10);
+    let other = [
+        "list",
+        "models",
+        "--json",
+        "--input",
+        "1x28x28",
+        "--classes",
+        "3",
+    ];
+    assert_eq!(count(&other), 784 * 3 + 3);
+}
+
+#[test]
+fn a_reader_that_leaves_is_no_failure() {
+    let folder = folder();
+    let binary = env!("CARGO_BIN_EXE_gradus");
+    // `true` reads nothing, so the first write may already meet a closed pipe.
+    for arguments in [
+        "list models",
+        "list optimizers",
+        "--help",
+        "train --help",
+        "completions bash",
+    ] {
+        let script = format!("set -o pipefail; '{binary}' {arguments} | true");
+        let output = std::process::Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{arguments}: {output:?}");
+        assert!(output.stderr.is_empty(), "{arguments}: {output:?}");
+    }
+}
+
+#[test]
+fn help_names_defaults_and_ends_with_examples() {
+    let folder = folder();
+    for verb in [
+        "train",
+        "eval",
+        "predict",
+        "report",
+        "list",
+        "data",
+        "doctor",
+        "completions",
+    ] {
+        let output = gradus(folder.path())
+            .args([verb, "--help"])
+            .assert()
+            .success();
+        let text = String::from_utf8_lossy(&output.get_output().stdout).into_owned();
+        let examples = text
+            .find("Examples:")
+            .unwrap_or_else(|| panic!("{verb} has no examples"));
+        assert!(examples > text.find("Options:").unwrap(), "{verb}");
+    }
+    gradus(folder.path())
+        .args(["train", "--help"])
+        .assert()
+        .stdout(predicate::str::contains("[default: shapes]"))
+        .stdout(predicate::str::contains("[default: 128]"));
+}
+
+#[test]
+fn doctor_and_completions_speak() {
+    let folder = folder();
+    let findings = json(folder.path(), &["doctor", "--json"]);
+    assert!(findings["speed"]["gemm_gflops"].as_f64().unwrap() > 0.1);
+    assert!(findings["backends"].as_array().unwrap().len() >= 2);
+    gradus(folder.path())
+        .args(["doctor", "--no-speed"])
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("auto takes"));
+    for shell in ["bash", "zsh", "fish"] {
+        gradus(folder.path())
+            .args(["completions", shell])
+            .assert()
+            .success()
+            .stdout(predicate::str::contains("--optimizer"));
+    }
+}
+
+#[test]
+fn a_set_can_be_verified_shown_packed_and_trained_on() {
+    let folder = folder();
+    let folder = folder.path();
+    for class in ["red", "blue"] {
+        let dir = folder.join("photos").join(class);
+        fs::create_dir_all(&dir).unwrap();
+        for number in 0..12u8 {
+            let colour = if class == "red" {
+                [250 - number, 0, 0]
+            } else {
+                [0, 0, 250 - number]
+            };
+            let image = image::RgbImage::from_pixel(20, 24, image::Rgb(colour));
+            image.save(dir.join(format!("{number}.png"))).unwrap();
+        }
+    }
+    let found = json(
+        folder,
+        &[
+            "data",
+            "verify",
+            "folder:photos",
+            "--image-size",
+            "16",
+            "--json",
+        ],
+    );
+    assert_eq!(
+        found["train"].as_u64().unwrap() + found["test"].as_u64().unwrap(),
+        24
+    );
+    let pack = [
+        "data",
+        "pack",
+        "folder:photos",
+        "photos.gradus",
+        "--image-size",
+        "16",
+        "--json",
+    ];
+    let packed = json(folder, &pack);
+    assert_eq!(packed["fingerprint"], found["fingerprint"]);
+    let stderr = fails(folder, 1, &pack);
+    assert!(stderr.contains("--force"), "{stderr}");
+    json(folder, &[&pack[..], &["--force"]].concat());
+    let sheet = json(
+        folder,
+        &[
+            "data",
+            "show",
+            "pack:photos.gradus",
+            "--count",
+            "3",
+            "--augment",
+            "--out",
+            "a.png",
+            "--json",
+        ],
+    );
+    let picture = image::open(folder.join("a.png")).unwrap();
+    assert_eq!(sheet["width"], picture.width());
+    fails(folder, 2, &["data", "show", "shapes", "--out", "a.txt"]);
+    let run = [
+        "--data",
+        "pack:photos.gradus",
+        "--out",
+        "run",
+        "--epochs",
+        "30",
+        "--lr",
+        "0.1",
+    ];
+    let arguments = [
+        &["train", "--json", "--model", "linear", "--batch-size", "8"],
+        &run[..],
+    ]
+    .concat();
+    let summary = json(folder, &arguments);
+    assert_eq!(
+        summary["test_accuracy"], 1.0,
+        "red and blue can be told apart"
+    );
+    let answer = json(folder, &["predict", "run", "photos/red/0.png", "--json"]);
+    assert_eq!(answer["predictions"][0]["classes"][0]["class"], "red");
+    // Other images of any size are brought to the model's.
+    let other = json(
+        folder,
+        &["eval", "run", "--data", "folder:photos", "--json"],
+    );
+    assert_eq!(other["accuracy"], 1.0);
+    let stderr = fails(folder, 1, &["eval", "run", "--data", "shapes"]);
+    assert!(
+        stderr.contains("2 classes") && stderr.contains("10 classes"),
+        "{stderr}"
+    );
+}
+
+#[test]
+fn a_loss_that_explodes_stops_with_its_place() {
+    let folder = folder();
+    let arguments = [
+        &["train", "--out", "run"],
+        &TINY[..],
+        &["--optimizer", "sgd(lr=1e30)", "--loss", "mse"],
+    ];
+    let stderr = fails(folder.path(), 1, &arguments.concat());
+    assert!(
+        stderr.contains("epoch") && stderr.contains("batch"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("tensor"), "{stderr}");
+}
+
+#[test]
+fn a_place_that_cannot_be_written_is_named() {
+    let folder = folder();
+    fs::write(folder.path().join("file"), "in the way").unwrap();
+    let arguments = [&["train", "--out", "file/run"], &TINY[..]].concat();
+    let stderr = fails(folder.path(), 1, &arguments);
+    assert!(stderr.contains("file/run"), "{stderr}");
+}
