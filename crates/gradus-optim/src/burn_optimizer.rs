@@ -68,7 +68,7 @@ impl<const D: usize> RuleState<D> {
 
     #[doc(hidden)]
     pub fn to_device(self, device: &Device) -> Self {
-        Self(self.0.to_device::<D>(device))
+        Self(self.0.moved::<D>(device))
     }
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct ParameterState {
 
 impl ParameterState {
     /// Moves the slots of a parameter of rank `D`.
-    pub(crate) fn to_device<const D: usize>(self, device: &Device) -> Self {
+    pub(crate) fn moved<const D: usize>(self, device: &Device) -> Self {
         let slots = self
             .slots
             .into_iter()
@@ -53,11 +53,11 @@ pub(crate) fn step_parameter<R: Rule, const D: usize>(
         slots.extend(rule.slots().iter().map(|_| zeros_like::<D>(&theta)));
     }
     let operands = match fused::try_step(rule, &k, fused::Operands { theta, grad, slots }) {
-        Ok((theta, slots)) => {
+        fused::Outcome::Done(theta, slots) => {
             state.slots = slots;
             return Tensor::from_dispatch(theta);
         }
-        Err(operands) => operands,
+        fused::Outcome::NotHere(operands) => operands,
     };
 
     // Any other backend, type or layout: the same formula as tensor operations.

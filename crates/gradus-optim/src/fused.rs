@@ -33,20 +33,25 @@ pub(crate) struct Operands {
     pub(crate) slots: Vec<DispatchTensor>,
 }
 
+/// How an attempt at the fused step ended.
+#[allow(clippy::large_enum_variant, reason = "moved once, at once")]
+pub(crate) enum Outcome {
+    /// The new θ and slots.
+    Done(DispatchTensor, Vec<DispatchTensor>),
+    /// Not a case for this execution: the operands, untouched.
+    NotHere(Operands),
+}
+
 /// Performs the step if every operand is an untracked flex tensor of one type, `f32` or `f64`.
 /// Otherwise gives the operands back untouched.
-pub(crate) fn try_step<R: Rule>(
-    rule: &R,
-    k: &R::Scalars,
-    operands: Operands,
-) -> Result<(DispatchTensor, Vec<DispatchTensor>), Operands> {
+pub(crate) fn try_step<R: Rule>(rule: &R, k: &R::Scalars, operands: Operands) -> Outcome {
     let dtype = flex_dtype(&operands.theta);
     let uniform = flex_dtype(&operands.grad) == dtype
         && operands.slots.iter().all(|slot| flex_dtype(slot) == dtype);
     let step = match dtype {
         Some(DType::F32) if uniform => run::<R, f32>,
         Some(DType::F64) if uniform => run::<R, f64>,
-        _ => return Err(operands),
+        _ => return Outcome::NotHere(operands),
     };
     let mut theta = whole(into_flex(operands.theta));
     let grad = whole(into_flex(operands.grad));
@@ -56,7 +61,7 @@ pub(crate) fn try_step<R: Rule>(
         .map(|slot| whole(into_flex(slot)))
         .collect();
     step(rule, k, &mut theta, &grad, &mut slots);
-    Ok((from_flex(theta), slots.into_iter().map(from_flex).collect()))
+    Outcome::Done(from_flex(theta), slots.into_iter().map(from_flex).collect())
 }
 
 /// A zero tensor like `theta`, for a slot before its first step; `None` where `theta` is not flex.

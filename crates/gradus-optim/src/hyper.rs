@@ -72,61 +72,59 @@ pub trait Hyperparameters: Default + Clone {
             format!("{}({})", Self::TEXT_NAME, arguments.join(", "))
         }
     }
+}
 
-    /// Reads the arguments of a call; the first ones may go without a name, in table order.
-    fn from_call(text: &str, call: &Call) -> Result<Self, TextError>
-    where
-        Self: Sized,
-    {
-        let table = Self::table();
-        let names: Vec<_> = table.iter().map(|row| row.name).collect();
-        let mut this = Self::default();
-        let mut seen: Vec<&str> = Vec::new();
-        for (position, (name, value)) in call.arguments.iter().enumerate() {
-            let (wanted, at) = match name {
-                Some(name) => (normal(&name.value), name.at.clone()),
-                None if seen.len() == position && position < names.len() => {
-                    (names[position].to_owned(), value.at.clone())
-                }
-                None => {
-                    let message = format!("{} takes this argument by name only", Self::TEXT_NAME);
-                    return Err(TextError::new(text, value.at.clone(), message));
-                }
-            };
-            let Some(row) = table.iter().find(|row| row.name == wanted) else {
-                let near = suggestion(&wanted, names.iter().copied());
-                let message = format!(
-                    "{} has no hyper-parameter `{wanted}`{near}",
-                    Self::TEXT_NAME
-                );
-                return Err(TextError::new(text, at, message));
-            };
-            if seen.contains(&row.name) {
-                return Err(TextError::new(
-                    text,
-                    at,
-                    format!("`{wanted}` is given twice"),
-                ));
+/// Reads the arguments of a call; those before the first named one are taken in table order.
+pub(crate) fn from_call<H: Hyperparameters>(text: &str, call: &Call) -> Result<H, TextError> {
+    let table = H::table();
+    let names: Vec<_> = table.iter().map(|row| row.name).collect();
+    let mut this = H::default();
+    let mut seen: Vec<&str> = Vec::new();
+    let mut named = false;
+    for (position, (name, value)) in call.arguments.iter().enumerate() {
+        let (wanted, at) = match name {
+            Some(name) => {
+                named = true;
+                (normal(&name.value), name.at.clone())
             }
-            seen.push(row.name);
-            if let Err(expected) = this.set(row.name, &value.value) {
-                let message = format!("`{}` of {} must be {expected}", row.name, Self::TEXT_NAME);
+            None if !named && position < names.len() => {
+                (names[position].to_owned(), value.at.clone())
+            }
+            None => {
+                let message = format!("{} takes this argument by name only", H::TEXT_NAME);
                 return Err(TextError::new(text, value.at.clone(), message));
             }
-            let stored = this.get(row.name).unwrap_or_else(|| value.value.clone());
-            if !within(&stored, row.range) {
-                let message = format!(
-                    "`{}` of {} must lie in {}, found {}",
-                    row.name,
-                    Self::TEXT_NAME,
-                    row.range,
-                    value.value
-                );
-                return Err(TextError::new(text, value.at.clone(), message));
-            }
+        };
+        let Some(row) = table.iter().find(|row| row.name == wanted) else {
+            let near = suggestion(&wanted, names.iter().copied());
+            let message = format!("{} has no hyper-parameter `{wanted}`{near}", H::TEXT_NAME);
+            return Err(TextError::new(text, at, message));
+        };
+        if seen.contains(&row.name) {
+            return Err(TextError::new(
+                text,
+                at,
+                format!("`{wanted}` is given twice"),
+            ));
         }
-        Ok(this)
+        seen.push(row.name);
+        if let Err(expected) = this.set(row.name, &value.value) {
+            let message = format!("`{}` of {} must be {expected}", row.name, H::TEXT_NAME);
+            return Err(TextError::new(text, value.at.clone(), message));
+        }
+        let stored = this.get(row.name).unwrap_or_else(|| value.value.clone());
+        if !within(&stored, row.range) {
+            let message = format!(
+                "`{}` of {} must lie in {}, found {}",
+                row.name,
+                H::TEXT_NAME,
+                row.range,
+                value.value
+            );
+            return Err(TextError::new(text, value.at.clone(), message));
+        }
     }
+    Ok(this)
 }
 
 /// Whether every number in `value` lies in the interval, or a word is among those listed.

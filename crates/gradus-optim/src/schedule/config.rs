@@ -5,7 +5,7 @@ use super::{
     OneCycle, Polynomial, Rate, Shape, StepDecay, Triangular,
 };
 use crate::config::CatalogueEntry;
-use crate::hyper::hyperparameters;
+use crate::hyper::{self, hyperparameters};
 use crate::text::{Call, TextError, normal, parse_chain, suggestion};
 use crate::{Hyperparameters, OptimError};
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ macro_rules! schedules {
 
             fn from_call(text: &str, call: &Call) -> Result<Self, TextError> {
                 match normal(&call.name.value).as_str() {
-                    $($variant::TEXT_NAME => $variant::from_call(text, call).map(Self::$variant),)*
+                    $($variant::TEXT_NAME => hyper::from_call(text, call).map(Self::$variant),)*
                     name => {
                         let near = suggestion(name, [$($variant::TEXT_NAME),*]);
                         let message = format!("there is no schedule `{name}`{near}");
@@ -219,7 +219,7 @@ impl FromStr for ScheduleConfig {
                     }
                 },
                 "warmup" if this.warmup.is_none() => {
-                    this.warmup = Some(Warmup::from_call(text, call)?);
+                    this.warmup = Some(hyper::from_call(text, call)?);
                 }
                 "warmup" => {
                     let message = "there is a warm-up already";
