@@ -218,6 +218,10 @@ impl RunConfig {
         };
         at_least_one("epochs", self.epochs)?;
         at_least_one("batch_size", self.batch_size)?;
+        if self.data.workers > 64 {
+            let problem = format!("expected at most 64 threads, found {}", self.data.workers);
+            return Err(TrainError::config("data.workers", problem));
+        }
         at_least_one("checkpoint.every_epochs", self.checkpoint.every_epochs)?;
         at_least_one("checkpoint.keep", self.checkpoint.keep)?;
         not_negative("stop.min_delta", self.stop.min_delta)?;
