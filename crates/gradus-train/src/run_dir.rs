@@ -180,7 +180,8 @@ impl RunLog {
                 .truncate(false)
                 .open(&events_path)?;
             // Shorter than expected means that the disk lost its end; what is there stays.
-            file.set_len(whole_lines(&mut file, length)?)?;
+            let kept = whole_lines(&mut file, length)?;
+            file.set_len(kept)?;
             file.seek(SeekFrom::End(0))?;
             Ok(file)
         };

@@ -23,7 +23,7 @@ use gradus_nn::{Classifier, Mode};
 use gradus_optim::{Clock, ModelOptimizer, Rate, gradients};
 
 use crate::checkpoint::{Best, Checkpoint, EpochSums, Progress};
-use crate::evaluate::{self, Evaluation, Feed, argmax, evaluate, inputs, targets, values};
+use crate::evaluate::{Evaluation, Feed, argmax, evaluate, inputs, targets, values};
 use crate::event::{EpochRecord, Event, StepRecord, Subscriber};
 use crate::machine::{DataInfo, Machine, RunInfo, now};
 use crate::run_dir::RunLog;
@@ -248,7 +248,11 @@ impl Trainer {
         let dir = match self.run_dir.take() {
             Some(dir) => dir,
             None if self.resume.is_some() => RunDir::latest()?,
-            None => RunDir::fresh(self.config.data.spec.kind(), &self.model_name),
+            None => {
+                let data = self.config.data.spec.to_string();
+                let kind = data.split(':').next().unwrap_or_default();
+                RunDir::fresh(kind, &self.model_name)
+            }
         };
         let (loaded, warnings) = match &self.resume {
             None => {
