@@ -8,9 +8,11 @@ use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use gradus_data::fetch::{FetchOptions, fetch};
 use gradus_data::remote::{REMOTES, Remote, cache_dir};
-use gradus_data::{DataSpec, Dataset, Images, Loader, LoaderConfig, Normalization, pack, verify};
+use gradus_data::{
+    DataError, DataSpec, Dataset, Images, Loader, LoaderConfig, Normalization, pack, verify,
+};
 use gradus_train::config::DataConfig;
-use gradus_train::{atomic, recipe};
+use gradus_train::{TrainError, atomic, recipe};
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde_json::json;
 
@@ -135,11 +137,22 @@ impl Source {
     }
 
     fn open(&self, quiet: bool) -> anyhow::Result<Dataset> {
-        let data = self.config().open().context("cannot open the data set")?;
+        let data = open(&self.config())?;
         for note in &data.notes {
             output::say(quiet, format!("note: {note}"));
         }
         Ok(data)
+    }
+}
+
+/// Opens the data set of `config`.
+///
+/// # Errors
+/// The reader's; a value out of range is one of usage.
+pub(crate) fn open(config: &DataConfig) -> anyhow::Result<Dataset> {
+    match config.open() {
+        Err(error @ TrainError::Data(DataError::Option { .. })) => Err(usage(error)),
+        other => other.context("cannot open the data set"),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use clap::{Args, ValueEnum};
 use gradus_data::{DataSpec, Dataset};
 use gradus_train::evaluate::{Evaluation, Feed, evaluate};
@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::args::{DataDir, Speech};
 use crate::failure::{End, Outcome, usage};
 use crate::numbers::{count, percent};
-use crate::output;
+use crate::{data, output};
 
 /// Measure a trained model: accuracy, loss, every class
 ///
@@ -108,7 +108,7 @@ pub(crate) fn run(args: &EvalArgs) -> Outcome {
             config.data.image_size = Some(shape.height);
         }
     }
-    let data = config.data.open().context("cannot open the data set")?;
+    let data = data::open(&config.data)?;
     check(&saved, &data)?;
     let evaluation = measure(&saved, &config, data, device, args.split)?;
     if args.speech.json {

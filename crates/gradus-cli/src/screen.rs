@@ -112,6 +112,7 @@ impl Subscriber for Screen {
                 epochs,
                 batches,
                 notes,
+                ..
             } => {
                 (self.epochs, self.batches) = (*epochs, *batches);
                 let images = format!(

@@ -16,7 +16,7 @@ use crate::failure::{End, Outcome, usage};
 use crate::numbers::{count, duration, percent};
 use crate::screen::Screen;
 use crate::settings::Settings;
-use crate::{interrupt, list, output};
+use crate::{data, interrupt, list, output};
 
 /// Train a classifier; ends with its test accuracy and a report
 ///
@@ -47,7 +47,7 @@ pub(crate) struct TrainArgs {
     /// only the number of epochs, the device, the workers, what is kept and when to stop may change.
     /// With `last` and an --out that holds no run yet, the run begins.
     #[arg(long, value_name = "last|best|PATH", help_heading = "Run")]
-    resume: Option<From>,
+    resume: Option<ResumeFrom>,
     /// Show the configuration, the model and the plan; train nothing and write nothing
     #[arg(long, help_heading = "Run")]
     dry_run: bool,
@@ -60,13 +60,13 @@ pub(crate) struct TrainArgs {
 
 /// What `--resume` names.
 #[derive(Clone, Debug, PartialEq)]
-enum From {
+enum ResumeFrom {
     Last,
     Best,
     Path(PathBuf),
 }
 
-impl FromStr for From {
+impl FromStr for ResumeFrom {
     type Err = std::convert::Infallible;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -97,7 +97,7 @@ pub(crate) fn run(args: &TrainArgs) -> Outcome {
         interrupt::listen(stop.clone(), quiet)?;
     }
     let (device, backend) = device(&config.device).map_err(usage)?;
-    let data = config.data.open().context("cannot open the data set")?;
+    let data = data::open(&config.data)?;
     let config = fitted(&config, &data).map_err(usage)?;
     let model = build_model(&config, &data, &device.autodiff()).map_err(usage)?;
     let summary = config
@@ -162,7 +162,7 @@ fn plan(args: &TrainArgs) -> anyhow::Result<Plan> {
                 resume: None,
             });
         }
-        Some(From::Path(path)) => {
+        Some(ResumeFrom::Path(path)) => {
             let dir = RunDir::containing(path).ok_or_else(|| {
                 usage(TrainError::NoRun(format!(
                     "--resume {}: expected `last`, `best`, a run folder or a checkpoint in one",
@@ -192,7 +192,7 @@ fn plan(args: &TrainArgs) -> anyhow::Result<Plan> {
                 Some(out) => RunDir::at(out),
                 None => RunDir::latest().map_err(usage)?,
             };
-            let last = *name == From::Last;
+            let last = *name == ResumeFrom::Last;
             if last && !dir.holds_run() {
                 let folder = dir.root().display();
                 output::say(
