@@ -1,4 +1,5 @@
-//! A reader sees the old file or the new one, never half of either: temporary file in the same folder, fsync, rename.
+//! A reader sees the old file or the new one, never half of either: temporary file in the same
+//! folder, fsync, rename.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,7 +10,8 @@ use crate::ReportError;
 /// Writes `bytes` to `path`, replacing what was there in one step.
 ///
 /// # Errors
-/// [`ReportError::Io`] naming `path` if the folder is not writable or the disk is full; the old file is then untouched.
+/// [`ReportError::Io`] naming `path` if the folder is not writable or the disk is full; the old
+/// file is then untouched.
 pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
     let fail = |source| ReportError::io(path, "write", source);
     let folder = path
@@ -21,7 +23,8 @@ pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
     builder.prefix(".gradus-").suffix(".tmp");
     #[cfg(unix)]
     {
-        // Temporary files are private by default; a report is an ordinary file under the user's umask.
+        // Temporary files are private by default; a report is an ordinary file under the user's
+        // umask.
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }

@@ -1,4 +1,5 @@
-//! What can go wrong between a run folder and a page: the file, the place in it, and what was expected.
+//! What can go wrong between a run folder and a page: the file, the place in it, and what was
+//! expected.
 
 use std::path::{Path, PathBuf};
 

@@ -1,11 +1,12 @@
 //! Figures and the self-contained HTML report, drawn from the files of a run.
 //!
-//! **Claim.** Everything shown here comes from a file in the run folder that a person can open: nothing is
-//! measured, nothing is guessed, and what a run did not write is left out with a line saying so.
+//! **Claim.** Everything shown here comes from a file in the run folder that a person can open:
+//! nothing is measured, nothing is guessed, and what a run did not write is left out with a line
+//! saying so.
 //!
 //! ```text
-//! run folder ── Run::read ──▶ Run ── figures::all ──▶ [Figure] ──▶ figures/*.svg, figures/*.png
-//!                              └──────── write_report ───────────▶ report.html (one file, no scripts)
+//! run folder ── Run::read ──▶ Run ── figures::all ──▶ [Figure] ──▶ figures/*.svg, *.png
+//!                              └───────── write_report ──▶ report.html (one file, no scripts)
 //! ```
 //!
 //! ```no_run

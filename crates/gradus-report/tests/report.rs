@@ -1,4 +1,5 @@
-//! The report as a whole: what is in it, what is left out, and that nothing a run holds can break it.
+//! The report as a whole: what is in it, what is left out, and that nothing a run holds can break
+//! it.
 //!
 //! To look at the pages: `GRADUS_REPORT_KEEP=/tmp/reports cargo test --release -p gradus-report`.
 
@@ -27,7 +28,8 @@ fn numbered(count: usize) -> Vec<String> {
     (0..count).map(|i| format!("class {i:03}")).collect()
 }
 
-/// Panics unless the text is a sane page: parses as XML (void elements apart), asks for nothing outside, runs nothing.
+/// Panics unless the text is a sane page: parses as XML (void elements apart), asks for nothing
+/// outside, runs nothing.
 fn check_page(page: &str) {
     let void = regexless_close_void(page);
     let tree = resvg::usvg::roxmltree::Document::parse_with_options(

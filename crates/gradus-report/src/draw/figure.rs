@@ -42,8 +42,8 @@ impl Figure {
         self
     }
 
-    /// A complete SVG file: title, margin and an opaque background, so that it can be read on any page. Under
-    /// [`Theme::Page`] there is no background and no title, and the page must carry
+    /// A complete SVG file: title, margin and an opaque background, so that it can be read on any
+    /// page. Under [`Theme::Page`] there is no background and no title, and the page must carry
     /// [`style_sheet`](super::style_sheet).
     #[must_use]
     pub fn svg(&self, theme: Theme) -> String {

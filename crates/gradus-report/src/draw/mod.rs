@@ -1,8 +1,10 @@
-//! A scene of marks, and the ways out of it: SVG for paper, SVG for a dark screen, SVG for a page, PNG.
+//! A scene of marks, and the ways out of it: SVG for paper, SVG for a dark screen, SVG for a page,
+//! PNG.
 //!
-//! A [`Scene`] holds rectangles, paths, circles, texts and images whose colours are *roles* ("ink", "grid",
-//! "second series"), not numbers. The role becomes a colour only when it is written, by [`Theme`], so that one picture
-//! serves print, dark screen and a page that follows the reader's setting.
+//! A [`Scene`] holds rectangles, paths, circles, texts and images whose colours are *roles* ("ink",
+//! "grid", "second series"), not numbers. The role becomes a colour only when it is written, by
+//! [`Theme`], so that one picture serves print, dark screen and a page that follows the reader's
+//! setting.
 
 mod figure;
 mod paint;

@@ -1,5 +1,6 @@
-//! Colours by role. Each role has a light and a dark value; accents keep their order and stay distinct to
-//! colour-blind readers (blue, orange, green, purple, red, teal: neighbours differ in lightness too).
+//! Colours by role. Each role has a light and a dark value; accents keep their order and stay
+//! distinct to colour-blind readers (blue, orange, green, purple, red, teal: neighbours differ in
+//! lightness too).
 
 use std::fmt::Write;
 
@@ -85,8 +86,8 @@ impl Paint {
     }
 }
 
-/// The CSS that colours [`Theme::Page`] pictures: custom properties `--ink`, `--a0`, … for light, dark and print, and
-/// the classes that use them.
+/// The CSS that colours [`Theme::Page`] pictures: custom properties `--ink`, `--a0`, … for light,
+/// dark and print, and the classes that use them.
 #[must_use]
 pub fn style_sheet() -> String {
     let mut css = String::new();

@@ -13,7 +13,8 @@ pub struct Pixels {
 }
 
 impl Pixels {
-    /// From planes, `[C, H, W]` bytes: three channels are colour, one is grey, of any other number the first is shown.
+    /// From planes, `[C, H, W]` bytes: three channels are colour, one is grey, of any other number
+    /// the first is shown.
     ///
     /// # Errors
     /// A sentence, if a side is zero or the number of bytes is not C·H·W.

@@ -1,7 +1,7 @@
 //! A scene as PNG: the very SVG that is written, drawn by resvg with the embedded font.
 //!
-//! System fonts are consulted only for characters which the embedded one lacks, so that ordinary figures come out the
-//! same, to the byte, on every machine.
+//! System fonts are consulted only for characters which the embedded one lacks, so that ordinary
+//! figures come out the same, to the byte, on every machine.
 
 use std::sync::{Arc, OnceLock};
 

@@ -10,7 +10,8 @@ use super::{Anchor, Mark, Paint, Scene, Theme, Weight};
 /// The faces asked for, the embedded one first.
 pub(super) const FONTS: &str = "Inter, 'Helvetica Neue', Arial, 'DejaVu Sans', sans-serif";
 
-/// Text made safe for element content and attribute values; control characters, which XML cannot hold, are dropped.
+/// Text made safe for element content and attribute values; control characters, which XML cannot
+/// hold, are dropped.
 pub(crate) fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
@@ -184,8 +185,8 @@ fn path_data(strokes: &[Vec<[f64; 2]>], closed: bool) -> String {
     d
 }
 
-/// Fill, stroke, dash and opacity: as classes on a page (with literal attributes only for fixed colours), as attributes
-/// elsewhere.
+/// Fill, stroke, dash and opacity: as classes on a page (with literal attributes only for fixed
+/// colours), as attributes elsewhere.
 fn style(mark: &Mark, theme: Theme) -> String {
     let mut out = String::new();
     let mut classes = Vec::new();

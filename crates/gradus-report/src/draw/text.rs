@@ -1,8 +1,9 @@
 //! How wide a text is, from the font that is drawn.
 //!
-//! Inter (The Inter Project Authors, SIL Open Font License 1.1, `assets/Inter-LICENSE.txt`), subset to Latin, Greek,
-//! Cyrillic and the signs that figures need. It is embedded, so pictures look the same on a machine without fonts;
-//! characters outside the subset are measured as one em and drawn with a system font where there is one.
+//! Inter (The Inter Project Authors, SIL Open Font License 1.1, `assets/Inter-LICENSE.txt`), subset
+//! to Latin, Greek, Cyrillic and the signs that figures need. It is embedded, so pictures look the
+//! same on a machine without fonts; characters outside the subset are measured as one em and drawn
+//! with a system font where there is one.
 
 use std::sync::OnceLock;
 
@@ -41,7 +42,8 @@ pub(super) fn covered(text: &str) -> bool {
         .all(|c| c.is_whitespace() || face(Weight::Regular).glyph_index(c).is_some())
 }
 
-/// Width in the scene's units of `text` set at `size` (the em, same units); without kerning, so a little wide.
+/// Width in the scene's units of `text` set at `size` (the em, same units); without kerning, so a
+/// little wide.
 #[must_use]
 pub fn text_width(text: &str, size: f64, weight: Weight) -> f64 {
     let face = face(weight);

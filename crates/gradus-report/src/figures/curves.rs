@@ -1,4 +1,5 @@
-//! Curves over training time. x is the epoch, in fractions, where the run recorded epochs, else the step.
+//! Curves over training time. x is the epoch, in fractions, where the run recorded epochs, else the
+//! step.
 
 use crate::draw::{Figure, Paint};
 use crate::plot::{Chart, Scale, Series};
@@ -48,7 +49,7 @@ pub fn loss(metrics: &Metrics) -> Option<Figure> {
     let chart = with_divergence(with_steps(chart, steps), metrics, &time);
     let chart = with(chart, train.paint(TRAINING).only_dots());
     finish(
-        with(chart, validation.paint(VALIDATION).dots()),
+        &with(chart, validation.paint(VALIDATION).dots()),
         metrics,
         |s| s.loss,
         |e| e.train_loss,
@@ -73,7 +74,7 @@ pub fn accuracy(metrics: &Metrics) -> Option<Figure> {
     let chart = with(chart, train.paint(TRAINING).only_dots());
     let chart = with(chart, validation.paint(VALIDATION).dots());
     finish(
-        chart,
+        &chart,
         metrics,
         |s| s.accuracy,
         |e| e.train_accuracy.max(e.val_accuracy),
@@ -93,11 +94,8 @@ pub fn learning_rate(metrics: &Metrics) -> Option<Figure> {
     } else {
         steps
     };
-    let chart = chart.series(Series {
-        name: "learning rate".into(),
-        ..line.thinned(POINTS)
-    });
-    finish(chart, metrics, |s| s.lr, |e| e.lr)
+    let chart = chart.series(line.named("learning rate").thinned(POINTS));
+    finish(&chart, metrics, |s| s.lr, |e| e.lr)
 }
 
 /// The global norm of the gradient, before clipping.
@@ -119,7 +117,7 @@ pub fn gradient_norm(metrics: &Metrics) -> Option<Figure> {
         chart.y_axis().from_zero = true;
     }
     let chart = with_divergence(with_steps(chart, steps), metrics, &time);
-    finish(chart, metrics, |s| s.grad_norm, |_| f64::NAN)
+    finish(&chart, metrics, |s| s.grad_norm, |_| f64::NAN)
 }
 
 /// Images a second: a machine that was busy with something else shows here.
@@ -139,7 +137,7 @@ pub fn throughput(metrics: &Metrics) -> Option<Figure> {
         )
     };
     finish(
-        chart,
+        &chart,
         metrics,
         |s| s.images_per_second,
         |e| e.images_per_second,
@@ -152,10 +150,7 @@ fn with_steps(chart: Chart, steps: Series) -> Chart {
         return chart;
     }
     let half_life = steps.points.len() as f64 / 60.0;
-    let smooth = Series {
-        name: "training, smoothed".into(),
-        ..steps.clone()
-    };
+    let smooth = steps.clone().named("training, smoothed");
     let smooth = smooth.smoothed(half_life).thinned(POINTS).paint(TRAINING);
     chart
         .series(steps.thinned(POINTS).paint(TRAINING).faint())
@@ -176,7 +171,7 @@ fn with_divergence(chart: Chart, metrics: &Metrics, time: &Time) -> Chart {
 
 /// The chart, if one row at least has a number to show.
 fn finish(
-    chart: Chart,
+    chart: &Chart,
     metrics: &Metrics,
     step: impl Fn(&StepRow) -> f64,
     epoch: impl Fn(&EpochRow) -> f64,

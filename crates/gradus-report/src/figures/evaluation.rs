@@ -1,4 +1,5 @@
-//! What the model gets right and wrong: confusion matrix, accuracy of each class, the worst mistakes.
+//! What the model gets right and wrong: confusion matrix, accuracy of each class, the worst
+//! mistakes.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! The first layer's weights as pictures: a weight of zero is middle grey, the largest of each picture is full.
+//! The first layer's weights as pictures: a weight of zero is middle grey, the largest of each
+//! picture is full.
 //!
 //! ```text
 //! byte = 127.5 + 127.5·w/s,   s = the 99.5th percentile of |w| within the filter
@@ -10,7 +11,8 @@ use crate::draw::{Figure, Paint, Pixels};
 use crate::plot::{Tile, Tiles};
 use crate::run::{FilterKind, Filters, Run};
 
-/// More filters than this are not drawn; the caption says how many there are.
+/// More filters than this are not drawn, nor more than a quarter of it if they are as large as
+/// images; the caption says how many there are.
 const MOST: usize = 256;
 
 /// Class templates of a linear classifier, or the kernels of the first convolution.
@@ -18,7 +20,7 @@ const MOST: usize = 256;
 pub fn filters(run: &Run) -> Option<Figure> {
     let filters = run.filters.as_ref()?;
     let [k, c, h, w] = filters.shape;
-    let shown = k.min(MOST);
+    let shown = k.min(if h.max(w) >= 16 { MOST / 4 } else { MOST });
     let tiles: Vec<Tile> = (0..shown).filter_map(|i| tile(filters, i)).collect();
     let many = if k > shown {
         format!(" The first {shown} of {k}.")
@@ -46,11 +48,11 @@ pub fn filters(run: &Run) -> Option<Figure> {
             )
         }
         FilterKind::Filters => {
-            let side = if shown <= 64 { 44.0 } else { 30.0 };
-            let columns = if shown <= 64 {
-                16.min(shown.max(1))
-            } else {
-                24
+            // Kernels are a few pixels wide; what a dense layer sees is a whole image.
+            let (side, columns) = match (h.max(w), shown) {
+                (16.., _) => (72.0, 10),
+                (_, 0..=64) => (44.0, 16.min(shown.max(1))),
+                _ => (30.0, 24),
             };
             (
                 "filters",

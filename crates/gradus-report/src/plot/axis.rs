@@ -1,5 +1,6 @@
-//! Scales and ticks. A tick step is 1, 2 or 5 times a power of ten, the one that gives at most the wanted number of
-//! ticks; on a logarithmic axis ticks are powers of ten, or 1-2-5 within few decades.
+//! Scales and ticks. A tick step is 1, 2 or 5 times a power of ten, the one that gives at most the
+//! wanted number of ticks; on a logarithmic axis ticks are powers of ten, or 1-2-5 within few
+//! decades.
 
 /// How values become places along an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -156,23 +157,23 @@ impl Axis {
             value
         };
         if self.percent {
-            return minus(format!("{:.*} %", decimals(step * 100.0), value * 100.0));
+            return minus(&format!("{:.*} %", decimals(step * 100.0), value * 100.0));
         }
         if largest >= 1e6 {
-            return minus(format!("{:.*}M", decimals(step / 1e6), value / 1e6));
+            return minus(&format!("{:.*}M", decimals(step / 1e6), value / 1e6));
         }
         if largest >= 1e4 {
-            return minus(format!("{:.*}k", decimals(step / 1e3), value / 1e3));
+            return minus(&format!("{:.*}k", decimals(step / 1e3), value / 1e3));
         }
         if largest < 1e-4 && value != 0.0 {
             let e = value.abs().log10().floor() as i32;
-            return minus(format!(
+            return minus(&format!(
                 "{}×10{}",
                 short(value / 10_f64.powi(e)),
                 superscript(e)
             ));
         }
-        minus(format!("{:.*}", decimals(step), value))
+        minus(&format!("{:.*}", decimals(step), value))
     }
 }
 
@@ -207,7 +208,7 @@ fn short(value: f64) -> String {
 }
 
 /// A true minus sign instead of a hyphen.
-fn minus(text: String) -> String {
+fn minus(text: &str) -> String {
     text.replace('-', "−")
 }
 

@@ -1,4 +1,5 @@
-//! Horizontal bars with the name at the left and the number at the right, in as many columns as keep the page short.
+//! Horizontal bars with the name at the left and the number at the right, in as many columns as
+//! keep the page short.
 
 use crate::draw::{Anchor, Figure, Mark, Paint, Scene, Weight, ellipsis, text_width};
 

@@ -1,5 +1,5 @@
-//! Lines over two axes: the y label and the legend stand above the frame, grid lines are horizontal, the data has the
-//! ink.
+//! Lines over two axes: the y label and the legend stand above the frame, grid lines are
+//! horizontal, the data has the ink.
 
 use super::{Axis, Field, Scale, Series};
 use crate::draw::{Anchor, Figure, Mark, Paint, Scene, Weight, text_width};
@@ -185,7 +185,8 @@ impl Chart {
         self.series.iter().map(paint).collect()
     }
 
-    /// Draws the y label at the left and the legend at the right, on as many rows as they need; returns their height.
+    /// Draws the y label at the left and the legend at the right, on as many rows as they need;
+    /// returns their height.
     fn legend(&self, scene: &mut Scene, paints: &[Paint]) -> f64 {
         let row = 18.0;
         if !self.y.label.is_empty() {

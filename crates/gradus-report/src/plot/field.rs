@@ -1,11 +1,14 @@
-//! A scalar field over the plane, as colour with contour lines: a loss landscape under its trajectories.
+//! A scalar field over the plane, as colour with contour lines: a loss landscape under its
+//! trajectories.
 //!
-//! Contours by marching squares (Lorensen & Cline's cubes, 1987, in the plane): on each grid cell the level crosses
-//! the edges whose ends lie on both sides of it, at the linearly interpolated place.
+//! Contours by marching squares (Lorensen & Cline's cubes, 1987, in the plane): on each grid cell
+//! the level crosses the edges whose ends lie on both sides of it, at the linearly interpolated
+//! place.
 
 use crate::draw::{Mark, Paint, Pixels, Scene};
 
-/// Viridis at ten even places (Smith & van der Walt, 2015; CC0): even steps in lightness, readable without colour.
+/// Viridis at ten even places (Smith & van der Walt, 2015; CC0): even steps in lightness, readable
+/// without colour.
 const VIRIDIS: [[u8; 3]; 10] = [
     [68, 1, 84],
     [72, 40, 120],
@@ -47,8 +50,8 @@ impl Field {
         }
     }
 
-    /// From values already computed: `values[j][i]` at the i-th x and j-th y, both ends included. Rows are cut to the
-    /// shortest; fewer than two rows or columns draw nothing.
+    /// From values already computed: `values[j][i]` at the i-th x and j-th y, both ends included.
+    /// Rows are cut to the shortest; fewer than two rows or columns draw nothing.
     #[must_use]
     pub fn from_values(x: [f64; 2], y: [f64; 2], mut values: Vec<Vec<f64>>) -> Self {
         let columns = values.iter().map(Vec::len).min().unwrap_or(0);
@@ -70,7 +73,8 @@ impl Field {
         self
     }
 
-    /// Each value's rank among the finite ones, in `[0, 1]`: a landscape spans decades, and ranks show all of them.
+    /// Each value's rank among the finite ones, in `[0, 1]`: a landscape spans decades, and ranks
+    /// show all of them.
     fn ranks(&self) -> (Vec<f64>, impl Fn(f64) -> f64 + use<>) {
         let mut sorted: Vec<f64> = self
             .values
@@ -159,7 +163,8 @@ impl Field {
                         crossings.push([mix(i0, i1), mix(j0, j1)]);
                     }
                 }
-                // Two crossings make a segment; a saddle has four, joined in the order of the edges.
+                // Two crossings make a segment; a saddle has four, joined in the order of the
+                // edges.
                 segments.extend(crossings.chunks_exact(2).map(|c| [c[0], c[1]]));
             }
         }

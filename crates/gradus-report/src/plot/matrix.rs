@@ -1,4 +1,5 @@
-//! A table of shares as shades: rows and columns named, the strength of a cell's colour is its value.
+//! A table of shares as shades: rows and columns named, the strength of a cell's colour is its
+//! value.
 
 use crate::draw::{Anchor, Figure, Mark, Paint, Scene, Weight, ellipsis, text_width};
 
@@ -24,7 +25,8 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// `shares[i][j]` is the strength of row i, column j; what is missing or not finite stays empty.
+    /// `shares[i][j]` is the strength of row i, column j; what is missing or not finite stays
+    /// empty.
     pub fn new(
         name: impl Into<String>,
         title: impl Into<String>,
@@ -106,7 +108,8 @@ impl Matrix {
             }
         };
         let (row_room, column_room) = (room(&self.rows), room(&self.columns));
-        // Names of narrow columns stand upright; of wide ones they lean, and the last leans past the right edge.
+        // Names of narrow columns stand upright; of wide ones they lean, and the last leans past
+        // the right edge.
         let angle: f64 = if cell < 20.0 { -90.0 } else { -45.0 };
         let lean = angle.to_radians();
         let (rise, overhang) = (

@@ -1,5 +1,5 @@
-//! Kinds of picture, each a description that `.figure()` lays out: [`Chart`] (lines, dots, over a [`Field`] if wanted),
-//! [`Matrix`], [`Bars`], [`Tiles`].
+//! Kinds of picture, each a description that `.figure()` lays out: [`Chart`] (lines, dots, over a
+//! [`Field`] if wanted), [`Matrix`], [`Bars`], [`Tiles`].
 
 mod axis;
 mod bars;

@@ -36,6 +36,13 @@ impl Series {
         }
     }
 
+    /// Under this name.
+    #[must_use]
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
     /// In this colour.
     #[must_use]
     pub fn paint(mut self, paint: Paint) -> Self {
@@ -43,7 +50,8 @@ impl Series {
         self
     }
 
-    /// As a thin, pale background to another line: outside the legend, and its spikes do not stretch the axis.
+    /// As a thin, pale background to another line: outside the legend, and its spikes do not
+    /// stretch the axis.
     #[must_use]
     pub fn faint(mut self) -> Self {
         self.name.clear();
@@ -95,7 +103,8 @@ impl Series {
     /// m ← β·m + (1−β)·y,   ŷ = m/(1−βᵗ),   β = 2^(−1/half_life)
     /// ```
     ///
-    /// `half_life` in points; at 0 nothing changes. A value that is not finite stays so, and is left out of the mean.
+    /// `half_life` in points; at 0 nothing changes. A value that is not finite stays so, and is
+    /// left out of the mean.
     #[must_use]
     pub fn smoothed(mut self, half_life: f64) -> Self {
         if half_life <= 0.0 {
@@ -111,8 +120,8 @@ impl Series {
         self
     }
 
-    /// Thinned to about `most` points: of each run of neighbours the lowest, the highest and the last stay, so that no
-    /// spike is lost.
+    /// Thinned to about `most` points: of each run of neighbours the lowest, the highest and the
+    /// last stay, so that no spike is lost.
     #[must_use]
     pub fn thinned(mut self, most: usize) -> Self {
         if self.points.len() <= most.max(3) {
@@ -163,7 +172,8 @@ mod tests {
 
     #[test]
     fn half_life_is_what_it_says() {
-        // One point of 1, then `half_life` points of 0: (biased) the old weight has halved; unbiased by 1 − βᵗ.
+        // One point of 1, then `half_life` points of 0: (biased) the old weight has halved;
+        // unbiased by 1 − βᵗ.
         let ys = [1.0, 0.0, 0.0, 0.0];
         let series = Series::new("", ys.map(|y| [0.0, y])).smoothed(3.0);
         let beta = 0.5_f64.powf(1.0 / 3.0);

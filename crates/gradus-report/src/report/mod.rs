@@ -20,11 +20,12 @@ pub struct ReportPaths {
     pub notices: Vec<String>,
 }
 
-/// Reads the run folder, draws its figures into `figures/` and writes `report.html`. Each file is replaced in one step;
-/// `report.html` comes last.
+/// Reads the run folder, draws its figures into `figures/` and writes `report.html`. Each file is
+/// replaced in one step; `report.html` comes last.
 ///
 /// # Errors
-/// As [`Run::read`]; [`ReportError::Io`] if the folder is not writable; [`ReportError::Draw`] if a figure is too large.
+/// As [`Run::read`]; [`ReportError::Io`] if the folder is not writable; [`ReportError::Draw`] if a
+/// figure is too large.
 pub fn write_report(run_dir: &Path) -> Result<ReportPaths, ReportError> {
     let run = Run::read(run_dir)?;
     let folder = run_dir.join("figures");

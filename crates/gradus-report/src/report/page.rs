@@ -1,4 +1,5 @@
-//! What the template is given: texts already worded, figures already drawn. The template only places them.
+//! What the template is given: texts already worded, figures already drawn. The template only
+//! places them.
 
 use askama::Template;
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -403,7 +404,8 @@ fn epochs(run: &Run) -> Vec<Vec<String>> {
     run.metrics.epochs.iter().map(row).collect()
 }
 
-/// TOML with its comments, headings and keys marked for the style sheet. The text itself is not touched, only escaped.
+/// TOML with its comments, headings and keys marked for the style sheet. The text itself is not
+/// touched, only escaped.
 fn highlight(toml: &str) -> String {
     let mark = |line: &str| {
         let body = line.trim_start();

@@ -67,7 +67,8 @@ pub struct Mistake {
 }
 
 impl Evaluation {
-    /// The pairs most often confused, as `(true, predicted, count)` class indices, most frequent first.
+    /// The pairs most often confused, as `(true, predicted, count)` class indices, most frequent
+    /// first.
     #[must_use]
     pub fn most_confused(&self, limit: usize) -> Vec<(usize, usize, u64)> {
         let mut pairs: Vec<_> = (0..self.confusion.len())

@@ -1,4 +1,5 @@
-//! `filters.json`: the first layer's weights, `[K, C, H, W]`, as filters or, for a linear classifier, class templates.
+//! `filters.json`: the first layer's weights, `[K, C, H, W]`, as filters or, for a linear
+//! classifier, class templates.
 
 use std::path::Path;
 

@@ -1,7 +1,9 @@
-//! `metrics.jsonl`: one JSON object a line, tagged by `"event"`. `history.csv` stands in where it is missing.
+//! `metrics.jsonl`: one JSON object a line, tagged by `"event"`. `history.csv` stands in where it
+//! is missing.
 //!
-//! Two things happen to this file in real life, and both are read as what they mean. A killed process leaves half a
-//! line at the end: it is dropped. A resumed run repeats the steps since its checkpoint: the later telling counts.
+//! Two things happen to this file in real life, and both are read as what they mean. A killed
+//! process leaves half a line at the end: it is dropped. A resumed run repeats the steps since its
+//! checkpoint: the later telling counts.
 
 use std::path::Path;
 
@@ -77,6 +79,8 @@ pub struct Metrics {
     pub steps: Vec<StepRow>,
     /// Epochs.
     pub epochs: Vec<EpochRow>,
+    /// What the run itself remarked: warnings, notes on the data, why it stopped early. Each once.
+    pub remarks: Vec<String>,
 }
 
 impl Metrics {
@@ -124,9 +128,29 @@ impl Metrics {
                 let row: EpochRow = serde_json::from_value(value).map_err(wrong)?;
                 self.add_epoch(row);
             }
+            "warning" => self.remark(value.get("message")),
+            "stopped-early" => self.remark(value.get("reason")),
+            "run-started" => {
+                for note in value
+                    .get("notes")
+                    .and_then(Value::as_array)
+                    .into_iter()
+                    .flatten()
+                {
+                    self.remark(Some(note));
+                }
+            }
             _ => {}
         }
         Ok(())
+    }
+
+    fn remark(&mut self, text: Option<&Value>) {
+        if let Some(text) = text.and_then(Value::as_str)
+            && !self.remarks.iter().any(|known| known == text)
+        {
+            self.remarks.push(text.to_owned());
+        }
     }
 
     fn add_epoch(&mut self, row: EpochRow) {
@@ -187,7 +211,7 @@ fn history(path: &Path) -> Result<Metrics, ReportError> {
             }),
         };
         let epoch = number("epoch")?;
-        if !(epoch >= 0.0) {
+        if epoch.is_nan() || epoch < 0.0 {
             return Err(ReportError::malformed(
                 path,
                 line,
@@ -225,7 +249,7 @@ mod tests {
 
     #[test]
     fn unknown_events_and_fields_are_ignored() {
-        let text = "{\"event\":\"run-started\",\"x\":1}\n\n{\"event\":\"step\",\"step\":1,\"loss\":2.5,\"new\":[]}\n";
+        let text = "{\"event\":\"tomorrow\",\"x\":1}\n\n{\"event\":\"step\",\"step\":1,\"loss\":2.5,\"new\":[]}\n";
         let metrics = parsed(text).unwrap();
         assert_eq!(metrics.steps.len(), 1);
         assert_eq!(metrics.steps[0].loss, 2.5);
@@ -273,6 +297,18 @@ mod tests {
             .map(|s| s.loss)
             .collect();
         assert_eq!(losses, [9.0, 5.0, 4.0]);
+    }
+
+    #[test]
+    fn the_run_s_own_remarks_are_kept_once() {
+        let text = "{\"event\":\"run-started\",\"notes\":[\"short batch\"]}\n\
+                    {\"event\":\"warning\",\"message\":\"slow disk\"}\n\
+                    {\"event\":\"run-started\",\"notes\":[\"short batch\"]}\n\
+                    {\"event\":\"stopped-early\",\"reason\":\"no progress\",\"epoch\":3}\n";
+        assert_eq!(
+            parsed(text).unwrap().remarks,
+            ["short batch", "slow disk", "no progress"]
+        );
     }
 
     #[test]

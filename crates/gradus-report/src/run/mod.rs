@@ -1,4 +1,5 @@
-//! A run folder read back, tolerantly: what is missing is noted, what is malformed is an error naming file and line.
+//! A run folder read back, tolerantly: what is missing is noted, what is malformed is an error
+//! naming file and line.
 //!
 //! | file | needed for |
 //! |---|---|
@@ -9,7 +10,8 @@
 //! | `summary.json` | headline, weights hash |
 //! | `config.toml` | shown whole |
 //!
-//! None is required by itself: a run that was killed after one epoch still gives a report of that epoch.
+//! None is required by itself: a run that was killed after one epoch still gives a report of that
+//! epoch.
 
 mod evaluation;
 mod filters;
@@ -45,7 +47,8 @@ pub struct Run {
     pub filters: Option<Filters>,
     /// `summary.json`.
     pub summary: Option<Summary>,
-    /// One sentence for each thing that a reader should know is not here.
+    /// One sentence for each thing a reader should know: the run's own remarks, and what is
+    /// missing.
     pub notices: Vec<String>,
 }
 
@@ -62,12 +65,13 @@ const FILES: [&str; 7] = [
 impl Run {
     /// Reads the run folder `dir`.
     ///
-    /// Unknown events and unknown fields are ignored; a half-written last line of `metrics.jsonl` is ignored;
-    /// missing files become [`notices`](Run::notices).
+    /// Unknown events and unknown fields are ignored; a half-written last line of `metrics.jsonl`
+    /// is ignored; missing files become [`notices`](Run::notices).
     ///
     /// # Errors
-    /// [`ReportError::NotARun`] if `dir` holds none of the files above, [`ReportError::Malformed`] naming the file and
-    /// line if one does not hold what it should, [`ReportError::Io`] if one cannot be read.
+    /// [`ReportError::NotARun`] if `dir` holds none of the files above, [`ReportError::Malformed`]
+    /// naming the file and line if one does not hold what it should, [`ReportError::Io`] if one
+    /// cannot be read.
     pub fn read(dir: impl AsRef<Path>) -> Result<Self, ReportError> {
         let dir = dir.as_ref();
         if !FILES.iter().any(|name| dir.join(name).is_file()) {
@@ -126,7 +130,8 @@ impl Run {
         }
         if self.evaluation.is_none() {
             missing.push(
-                "evaluation.json is missing: confusion matrix, per-class accuracy and worst mistakes are left out",
+                "evaluation.json is missing: confusion matrix, per-class accuracy and worst mistakes \
+                 are left out",
             );
         } else if self
             .evaluation
@@ -146,9 +151,11 @@ impl Run {
         }
         if self.summary.is_none() {
             missing.push(
-                "summary.json is missing: the run did not finish, or has not yet; weights hash and total time are left out",
+                "summary.json is missing: the run did not finish, or has not yet; weights hash and \
+                 total time are left out",
             );
         }
+        self.notices.extend(self.metrics.remarks.iter().cloned());
         self.notices.extend(missing.into_iter().map(String::from));
         if let Some(step) = self.metrics.diverged_at() {
             self.notices.push(format!(

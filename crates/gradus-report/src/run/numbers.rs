@@ -1,4 +1,5 @@
-//! Numbers as runs write them: JSON has no NaN, so a diverged loss arrives as `null` (or as the text "NaN", "inf").
+//! Numbers as runs write them: JSON has no NaN, so a diverged loss arrives as `null` (or as the
+//! text "NaN", "inf").
 
 use serde::{Deserialize, Deserializer};
 
@@ -9,7 +10,8 @@ enum Written {
     Text(String),
 }
 
-/// A number; `null`, "NaN" and the infinities are read as what they mean. Use with `default = "nan"` for missing fields.
+/// A number; `null`, "NaN" and the infinities are read as what they mean. Use with `default =
+/// "nan"` for missing fields.
 pub(super) fn lenient<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     match Option::<Written>::deserialize(deserializer)? {
         None => Ok(f64::NAN),

@@ -1,5 +1,5 @@
-//! A made-up but lifelike run folder, written the way the trainer writes one. No randomness: noise is a hash of the
-//! index, so that snapshots hold.
+//! A made-up but lifelike run folder, written the way the trainer writes one. No randomness: noise
+//! is a hash of the index, so that snapshots hold.
 
 use std::path::Path;
 
@@ -95,13 +95,18 @@ impl Fixture {
             let lost = self.diverges_at.is_some_and(|d| step >= d);
             let number = |x: f64| if lost { Value::Null } else { json!(x) };
             let t = self.progress(step);
+            let learnt = |t: f64| 0.1 + 0.84 * (1.0 - (-5.0 * t).exp());
+            let norm =
+                0.4 + 6.0 * (-6.0 * t).exp() * (0.6 + noise(step + 13)) + 0.5 * noise(step + 3);
+            let stall = if step % 97 == 0 { 1400.0 } else { 0.0 };
             lines.push(
                 json!({
-                    "event": "step", "step": step, "epoch": epoch, "loss": number(self.loss(step)),
-                    "accuracy": number((0.1 + 0.84 * (1.0 - (-5.0 * t).exp()) + 0.12 * (noise(step + 7) - 0.5)).clamp(0.0, 1.0)),
+                    "event": "step", "step": step, "epoch": epoch,
+                    "loss": number(self.loss(step)),
+                    "accuracy": number((learnt(t) + 0.12 * (noise(step + 7) - 0.5)).min(1.0)),
                     "lr": self.rate(step),
-                    "grad_norm": number(0.4 + 6.0 * (-6.0 * t).exp() * (0.6 + noise(step + 13)) + 0.5 * noise(step + 3)),
-                    "images_per_second": 3100.0 + 260.0 * noise(step + 5) - if step % 97 == 0 { 1400.0 } else { 0.0 },
+                    "grad_norm": number(norm),
+                    "images_per_second": 3100.0 + 260.0 * noise(step + 5) - stall,
                 })
                 .to_string(),
             );
@@ -110,12 +115,13 @@ impl Fixture {
                 let t = self.progress(middle);
                 lines.push(
                     json!({
-                        "event": "epoch", "epoch": epoch, "step": step, "train_loss": number(self.loss(middle)),
-                        "train_accuracy": number(0.1 + 0.84 * (1.0 - (-5.0 * t).exp())),
+                        "event": "epoch", "epoch": epoch, "step": step,
+                        "train_loss": number(self.loss(middle)),
+                        "train_accuracy": number(learnt(t)),
                         "val_loss": number(self.loss(step) + 0.08 + 0.1 * t),
-                        "val_accuracy": number(0.1 + 0.8 * (1.0 - (-5.5 * t).exp()) + 0.02 * noise(step)),
-                        "val_top5": number(0.99), "lr": self.rate(step), "seconds": 14.0 + noise(epoch),
-                        "images_per_second": 3200.0,
+                        "val_accuracy": number(0.96 * learnt(1.1 * t) + 0.02 * noise(step)),
+                        "val_top5": number(0.99), "lr": self.rate(step),
+                        "seconds": 14.0 + noise(epoch), "images_per_second": 3200.0,
                     })
                     .to_string(),
                 );
@@ -162,17 +168,23 @@ impl Fixture {
             .collect();
         let mistakes: Vec<Value> = (0..40_u64)
             .map(|i| {
-                let (t, p) = (i as usize * 7 % k, (i as usize * 7 + 1 + i as usize % (k - 1)) % k);
+                let (t, p) = (
+                    i as usize * 7 % k,
+                    (i as usize * 7 + 1 + i as usize % (k - 1)) % k,
+                );
                 json!({
-                    "index": 131 * i + 17, "true": t, "predicted": p, "probability": 0.999 - 0.006 * i as f64,
-                    "loss": 9.2 - 0.13 * i as f64,
-                    "image": {"shape": [3, 32, 32], "pixels": BASE64_STANDARD.encode(picture(i))},
+                    "index": 131 * i + 17, "true": t, "predicted": p,
+                    "probability": 0.999 - 0.006 * i as f64, "loss": 9.2 - 0.13 * i as f64,
+                    "image": {
+                        "shape": [3, 32, 32], "pixels": BASE64_STANDARD.encode(picture(i)),
+                    },
                 })
             })
             .collect();
         json!({
-            "split": "test", "n": n, "loss": 0.2741, "accuracy": right as f64 / n as f64, "top5": 0.9987,
-            "classes": self.classes, "confusion": confusion, "per_class": per_class, "mistakes": mistakes,
+            "split": "test", "n": n, "loss": 0.2741, "accuracy": right as f64 / n as f64,
+            "top5": 0.9987, "classes": self.classes, "confusion": confusion,
+            "per_class": per_class, "mistakes": mistakes,
         })
     }
 
@@ -182,7 +194,10 @@ impl Fixture {
             let values: Vec<f64> = (0..k)
                 .flat_map(|i| picture(i).into_iter().map(|b| f64::from(b) / 255.0 - 0.5))
                 .collect();
-            return json!({"kind": "templates", "layer": "linear", "shape": [k, 3, 32, 32], "values": values, "labels": self.classes});
+            return json!({
+                "kind": "templates", "layer": "linear", "shape": [k, 3, 32, 32],
+                "values": values, "labels": self.classes,
+            });
         }
         let (k, side) = (32_u64, 5_u64);
         let mut values = Vec::new();
@@ -198,36 +213,62 @@ impl Fixture {
                 }
             }
         }
-        json!({"kind": "filters", "layer": "stages.0.conv1", "shape": [k, 3, side, side], "values": values})
+        json!({
+            "kind": "filters", "layer": "stages.0.conv1", "shape": [k, 3, side, side],
+            "values": values,
+        })
     }
 
     fn info(&self) -> Value {
         json!({
-            "gradus": "0.1.0", "burn": "0.22.1", "rustc": "1.95.0", "device": "flex", "backend": "flex",
-            "cpu": "Example CPU @ 2.60 GHz", "cores": 2, "memory_bytes": 16_777_216_000_u64, "os": "Linux 6.1",
-            "seed": 7, "command": ["gradus", "train", "--data", "cifar10", "--model", "cnn", "--seed", "7"],
-            "started": "2026-11-22T00:40:00Z", "model": "cnn", "parameters": 272_474, "multiply_adds": 41_030_656,
+            "gradus": "0.1.0", "burn": "0.22.1", "rustc": "1.95.0",
+            "device": "flex", "backend": "flex", "cpu": "Example CPU @ 2.60 GHz", "cores": 2,
+            "memory_bytes": 16_777_216_000_u64, "os": "Linux 6.1", "seed": 7,
+            "command": ["gradus", "train", "--data", "cifar10", "--model", "cnn", "--seed", "7"],
+            "started": "2026-11-22T00:40:00Z", "model": "cnn", "parameters": 272_474,
+            "multiply_adds": 41_030_656,
             "data": {
-                "spec": "cifar10", "fingerprint": "5b3f".repeat(16), "train": 45000, "validation": 5000,
-                "test": self.per_class * self.classes.len() as u64, "classes": self.classes, "image": [3, 32, 32],
+                "spec": "cifar10", "fingerprint": "5b3f".repeat(16),
+                "train": 45000, "validation": 5000,
+                "test": self.per_class * self.classes.len() as u64,
+                "classes": self.classes, "image": [3, 32, 32],
             },
         })
     }
 
     fn summary(&self) -> Value {
         json!({
-            "run_dir": "runs/example", "model": "cnn", "parameters": 272_474, "data": "cifar10", "device": "flex",
-            "seed": 7, "epochs": self.epochs, "steps": self.steps(), "train_loss": 0.2012, "val_accuracy": 0.9116,
-            "test_accuracy": 0.9124, "seconds": 174.2, "images_per_second": 3188.0, "weights_sha256": "c0ffee42".repeat(8),
+            "run_dir": "runs/example", "model": "cnn", "parameters": 272_474, "data": "cifar10",
+            "device": "flex", "seed": 7, "epochs": self.epochs, "steps": self.steps(),
+            "train_loss": 0.2012, "val_accuracy": 0.9116, "test_accuracy": 0.9124,
+            "seconds": 174.2, "images_per_second": 3188.0,
+            "weights_sha256": "c0ffee42".repeat(8),
         })
     }
 
     fn config(&self) -> String {
         format!(
-            "# complete: `gradus train --config config.toml` repeats the run\nseed = 7\nepochs = {}\n\n[data]\nspec = \"cifar10\"\n\
-             validation = 0.1\n\n[data.augmentation]\ncrop = {{ padding = 4, mode = \"reflect\" }}\nflip = \"random\"\n\n\
-             [model]\nname = \"cnn\"\nwidth = 32\nactivation = \"relu\"\n\n[optimizer]\nrule = \"sgd(lr=0.1, momentum=0.9, nesterov=true)\"\n\
-             schedule = \"onecycle(max_lr=0.1)\"\n",
+            r#"# complete: running with this file repeats the run
+seed = 7
+epochs = {}
+
+[data]
+spec = "cifar10"
+validation = 0.1
+
+[data.augmentation]
+crop = {{ padding = 4, mode = "reflect" }}
+flip = "random"
+
+[model]
+name = "cnn"
+width = 32
+activation = "relu"
+
+[optimizer]
+rule = "sgd(lr=0.1, momentum=0.9, nesterov=true)"
+schedule = "onecycle(max_lr=0.1)"
+"#,
             self.epochs
         )
     }
