@@ -233,7 +233,12 @@ mod tests {
         let shape = ImageShape::new(3, 2, 2);
         let mut out = [0; 12];
         picture.write(&mut Resizer::new(), shape, &mut out);
-        assert_eq!(out, [0, 0, 0, 0, 255, 255, 255, 255, 0, 0, 0, 0]);
+        // Not quite 0 and 255: the kernel reaches a little beyond the window.
+        assert!(out[4..8].iter().all(|&green| green > 230), "{out:?}");
+        assert!(
+            out[..4].iter().chain(&out[8..]).all(|&other| other < 25),
+            "{out:?}"
+        );
     }
 
     #[test]

@@ -22,17 +22,26 @@ pub fn read_image(path: &Path, shape: ImageShape) -> Result<Vec<u8>, DataError> 
         return Err(DataError::option("image shape", shape, expected));
     }
     if !path.exists() {
-        return Err(DataError::NotFound { path: path.to_path_buf() });
+        return Err(DataError::NotFound {
+            path: path.to_path_buf(),
+        });
     }
     let file = std::fs::File::open(path).map_err(DataError::io("open", path))?;
     let mut bytes = Vec::new();
-    file.take(MAX_FILE + 1).read_to_end(&mut bytes).map_err(DataError::io("read", path))?;
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut bytes)
+        .map_err(DataError::io("read", path))?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(DataError::file(path.display(), "larger than 512 MiB, so it is no photograph"));
+        return Err(DataError::file(
+            path.display(),
+            "larger than 512 MiB, so it is no photograph",
+        ));
     }
     // The entry of a folder is named relative to it; here the file is all there is.
     let folder = path.parent().unwrap_or(Path::new(""));
-    let entry = path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into());
+    let entry = path
+        .file_name()
+        .map_or_else(String::new, |name| name.to_string_lossy().into());
     let picture = decode::decode(folder, &entry, &bytes)?;
     let mut pixels = vec![0; shape.bytes()];
     picture.write(&mut Resizer::new(), shape, &mut pixels);
@@ -47,7 +56,9 @@ mod tests {
     fn a_file_is_read_resized_and_laid_out_by_channel() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("red.png");
-        image::RgbImage::from_pixel(40, 20, image::Rgb([200, 10, 0])).save(&path).unwrap();
+        image::RgbImage::from_pixel(40, 20, image::Rgb([200, 10, 0]))
+            .save(&path)
+            .unwrap();
         let pixels = read_image(&path, ImageShape::new(3, 8, 8)).unwrap();
         assert_eq!(pixels, [[200u8; 64], [10; 64], [0; 64]].concat());
     }
@@ -59,7 +70,10 @@ mod tests {
         std::fs::write(&path, "hello").unwrap();
         let shape = ImageShape::new(3, 8, 8);
         let error = read_image(&path, shape).unwrap_err().to_string();
-        assert!(error.contains("notes.png") && error.contains("not a JPEG or PNG"), "{error}");
+        assert!(
+            error.contains("notes.png") && error.contains("not a JPEG or PNG"),
+            "{error}"
+        );
         let missing = read_image(&folder.path().join("absent.png"), shape).unwrap_err();
         assert!(missing.to_string().contains("absent.png"), "{missing}");
         assert!(read_image(&path, ImageShape::new(1, 8, 8)).is_err());

@@ -117,9 +117,9 @@ fn polygon(corners: &[Point], p: Point) -> f64 {
     if inside { -least } else { least }
 }
 
-/// Half of a square on its tip joined to half a disc, mirrored: the outline is |x| + y = 1 … 0.
+/// Half of a square on its tip joined to half a disc, mirrored: tip at (0, 0), notch at (0, 1).
 fn heart(p: Point) -> f64 {
-    const SCALE: f64 = 0.6; // the heart is 1.2 wide and 1.1 high
+    const SCALE: f64 = 0.64; // this heart is 1.21 wide and 1.10 high
     let (x, y) = (p[0].abs() * SCALE, 0.56 - p[1] * SCALE);
     let d = if x + y > 1.0 {
         length([x - 0.25, y - 0.75]) - 0.125f64.sqrt()
@@ -166,8 +166,8 @@ mod tests {
             (0, shoelace(&ARROW)),
             (1, pi * 0.88 * 0.88),
             (3, shoelace(&CROSS)),
-            // A square of side √½ and two half discs of that diameter, scaled by 1/0.6.
-            (4, (tip * tip + pi * tip * tip / 4.0) / 0.36),
+            // A square of side √½ and two half discs of that diameter, scaled by 1/0.64.
+            (4, (tip * tip + pi * tip * tip / 4.0) / (0.64 * 0.64)),
             (5, shoelace(&HOURGLASS)),
             (6, pi * (0.92f64.powi(2) - 0.48f64.powi(2))),
             (7, 4.0 * 0.76 * 0.76),

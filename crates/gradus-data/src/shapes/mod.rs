@@ -30,7 +30,11 @@ pub const CLASSES: usize = figure::NAMES.len();
 /// Pixels per side.
 pub const SIDE: usize = 32;
 /// The share of images in which the figure is lighter than its ground.
-pub const LIGHTER: f64 = 0.75;
+pub const LIGHTER: f64 = 0.8;
+/// The cosine of the largest tilt, 45°, of a figure out of its upright position.
+const TILT_COSINE: f64 = std::f64::consts::FRAC_1_SQRT_2;
+/// How far the centre of a figure may lie from the centre of the image, in pixels along each axis.
+const SHIFT: f64 = 4.0;
 
 /// The class names, in the order of their numbers.
 pub const NAMES: [&str; CLASSES] = figure::NAMES;
@@ -116,15 +120,13 @@ impl Picture {
             };
             (mix(ink, colour(rng), 0.2), between(rng, 0.8, 1.4))
         });
-        let margin = 0.95 * radius;
+        // A large figure has less room: it stays inside the image but for a pixel of its rim.
+        let shift = SHIFT.min(size / 2.0 - 0.95 * radius);
         Self {
             class,
-            centre: [
-                between(rng, margin, size - margin),
-                between(rng, margin, size - margin),
-            ],
+            centre: [0, 1].map(|_| size / 2.0 + between(rng, -shift, shift)),
             radius,
-            axis: direction(rng),
+            axis: tilt(rng),
             stretch: between(rng, 0.85, 1.0),
             ground: (ground, ground_second, Texture::draw(rng)),
             fill: (fill, fill_second, Texture::draw(rng)),
@@ -171,6 +173,16 @@ impl Picture {
                 let value = value + self.noise * grain;
                 plane[place] = (value * 255.0 + 0.5).clamp(0.0, 255.0) as u8;
             }
+        }
+    }
+}
+
+/// The x-axis of a figure that is tilted by at most 45° either way, uniformly.
+fn tilt(rng: &mut ChaCha8Rng) -> Point {
+    loop {
+        let axis = direction(rng);
+        if axis[0] >= TILT_COSINE {
+            return axis;
         }
     }
 }
