@@ -306,13 +306,13 @@ mod tests {
             let activation: Activation = name.parse().unwrap();
             let x = Tensor::<1>::from_data(POINTS, &device).require_grad();
             let y = activation.forward(x.clone());
-            let values: Vec<f32> = y.clone().into_data().to_vec().unwrap();
+            let values: Vec<f32> = y.clone().into_data().try_to_vec().unwrap();
             for (found, at) in values.iter().zip(POINTS) {
                 let expected = activation.value(at);
                 let error = (f64::from(*found) - expected).abs();
-                // f32 has 24 bits; an e-fold more for the exponentials.
+                // f32 has 24 bits, of which a composition of exponentials loses a few.
                 assert!(
-                    error <= 1e-6 * expected.abs().max(1.0),
+                    error <= 2e-6 * expected.abs().max(1.0),
                     "{name}({at}): {found} {expected}"
                 );
             }
@@ -320,7 +320,7 @@ mod tests {
                 .grad(&y.sum().backward())
                 .unwrap()
                 .into_data()
-                .to_vec()
+                .try_to_vec()
                 .unwrap();
             assert!(
                 gradient.iter().all(|g| g.is_finite()),

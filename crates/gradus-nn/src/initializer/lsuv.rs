@@ -37,7 +37,7 @@ pub fn lsuv<M: Classifier>(mut model: M, sample: Tensor<4>) -> (M, LsuvReport) {
     if count == 0 {
         return (model, report);
     }
-    let sample = sample.without_autodiff().slice([0..count]);
+    let sample = sample.without_autodiff().narrow(0, 0, count);
     let mut layers = Layers(Vec::new());
     let _ = model
         .valid()
@@ -105,13 +105,11 @@ impl ModuleMapper for Scale {
             return param;
         }
         param.map(|tensor| {
-            let trained = tensor.is_require_grad();
-            let scaled = tensor.detach().mul_scalar(self.factor);
-            if trained {
-                scaled.require_grad()
-            } else {
-                scaled
-            }
+            // Off the tape and back: a parameter has to be a leaf.
+            let (tracked, trained) = (tensor.is_autodiff(), tensor.is_require_grad());
+            let scaled = tensor.without_autodiff().mul_scalar(self.factor);
+            let scaled = if tracked { scaled.autodiff() } else { scaled };
+            scaled.set_require_grad(trained)
         })
     }
 }

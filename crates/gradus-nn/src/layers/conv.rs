@@ -125,8 +125,8 @@ mod tests {
         let input = Tensor::<1>::from_data(x.as_slice(), &device).reshape([1, 2, h, w]);
         let y = layer.forward(input);
         assert_eq!(y.dims(), [1, 3, 3, 3]);
-        let y: Vec<f32> = y.into_data().to_vec().unwrap();
-        let weight: Vec<f32> = layer.weight.val().into_data().to_vec().unwrap();
+        let y: Vec<f32> = y.into_data().try_to_vec().unwrap();
+        let weight: Vec<f32> = layer.weight.val().into_data().try_to_vec().unwrap();
         for (place, found) in y.iter().enumerate() {
             let (k, i, j) = (place / 9, place / 3 % 3, place % 3);
             let mut expected = [0.5, -1.0, 2.0][k];

@@ -84,7 +84,7 @@ mod tests {
             .init(&device)
             .unwrap();
         let y = layer.forward(Tensor::<2>::from_data([[1.0, 2.0]], &device));
-        assert_eq!(y.into_data().to_vec::<f32>().unwrap(), [3.0, 3.0, 3.0]);
+        assert_eq!(y.into_data().try_to_vec::<f32>().unwrap(), [3.0, 3.0, 3.0]);
         assert!(LinearConfig::new(0, 3).init(&device).is_err());
     }
 
@@ -95,7 +95,7 @@ mod tests {
                 .with_seed(seed)
                 .init(&Device::flex())
                 .unwrap();
-            layer.weight.val().into_data().to_vec::<f32>().unwrap()
+            layer.weight.val().into_data().try_to_vec::<f32>().unwrap()
         };
         assert_eq!(weight(1), weight(1));
         assert_ne!(weight(1), weight(2));

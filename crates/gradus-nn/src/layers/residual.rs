@@ -244,7 +244,7 @@ mod tests {
             .flat_map(|c| (0..9u8).map(move |i| f32::from(25 * c + 10 * (i / 3) + 2 * (i % 3))))
             .chain([0.0; 9])
             .collect();
-        assert_eq!(y.into_data().to_vec::<f32>().unwrap(), expected);
+        assert_eq!(y.into_data().try_to_vec::<f32>().unwrap(), expected);
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) fn weights_of(like: &Tensor<2>, targets: &Tensor<1, Int>, weights: &[
 
 pub(super) fn cross_entropy(
     log_p: Tensor<2>,
-    targets: Tensor<1, Int>,
+    targets: &Tensor<1, Int>,
     smoothing: f64,
     weights: Option<&[f64]>,
 ) -> Tensor<1> {
@@ -37,7 +37,7 @@ pub(super) fn cross_entropy(
         .squeeze_dim(1)
         .neg();
     if let Some(weights) = weights {
-        loss = loss.mul(weights_of(&log_p, &targets, weights));
+        loss = loss.mul(weights_of(&log_p, targets, weights));
     }
     if smoothing == 0.0 {
         return loss;

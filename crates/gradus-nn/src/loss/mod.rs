@@ -110,7 +110,7 @@ impl Loss {
                 class_weights,
             } => {
                 let log_p = activation::log_softmax(logits, 1);
-                forms::cross_entropy(log_p, targets, *label_smoothing, class_weights.as_deref())
+                forms::cross_entropy(log_p, &targets, *label_smoothing, class_weights.as_deref())
             }
             Self::Hinge { margin } => forms::violations(logits, targets, *margin)
                 .sum_dim(1)

@@ -182,7 +182,7 @@ mod tests {
             .backward();
         let gradient = net.a.weight.val().grad(&grads).unwrap();
         assert_eq!(
-            gradient.into_data().to_vec::<f32>().unwrap(),
+            gradient.into_data().try_to_vec::<f32>().unwrap(),
             [1.0, -2.0, 3.0, 0.5]
         );
         // A frozen layer is not pulled towards 0; a module without weights has no penalty.

@@ -93,7 +93,7 @@ fn values_and_gradients_are_those_of_the_formula() {
         let found: Vec<f32> = loss
             .per_example(logits.clone(), targets.clone())
             .into_data()
-            .to_vec()
+            .try_to_vec()
             .unwrap();
         for (a, b) in found.iter().zip(&each) {
             assert!(
@@ -106,7 +106,7 @@ fn values_and_gradients_are_those_of_the_formula() {
             .grad(&value.backward())
             .unwrap()
             .into_data()
-            .to_vec()
+            .try_to_vec()
             .unwrap();
         assert!(
             (f64::from(value.into_scalar::<f32>()) - mean).abs() < 1e-5,
@@ -173,7 +173,7 @@ fn large_logits_stay_finite() {
                 .grad(&value.backward())
                 .unwrap()
                 .into_data()
-                .to_vec()
+                .try_to_vec()
                 .unwrap();
             assert!(value.into_scalar::<f32>().is_finite(), "{loss}");
             assert!(

@@ -95,6 +95,6 @@ fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
     tensor
         .into_data()
         .convert::<f32>()
-        .to_vec()
+        .try_to_vec()
         .expect("the data was converted to f32 on the line above")
 }

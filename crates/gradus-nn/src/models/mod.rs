@@ -61,6 +61,10 @@ pub trait Classifier: Module {
 ///
 /// Its parameters are named as those of the model inside: `head.weight`, not `Cnn.head.weight`.
 #[derive(Clone, Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "there is one model, not a list of them"
+)]
 pub enum AnyModel {
     /// `linear`.
     Linear(LinearClassifier),

@@ -26,7 +26,7 @@ pub(super) const WIDTHS: [usize; 3] = [16, 32, 64];
 
 /// n for a depth of 6n + 2.
 pub(super) fn blocks_of(depth: usize) -> Option<usize> {
-    (depth >= 8 && depth <= 1202 && depth % 6 == 2).then_some(depth / 6)
+    ((8..=1202).contains(&depth) && depth % 6 == 2).then_some(depth / 6)
 }
 
 /// Blocks per stage, and the three widths.
@@ -75,7 +75,7 @@ pub(super) fn plan(config: &ModelConfig) -> Result<Summary, NnError> {
                         ));
                     }
                     Shortcut::A => {
-                        plan.other(&format!("{name}.shortcut"), "subsample, pad with zeros")
+                        plan.other(&format!("{name}.shortcut"), "subsample, pad with zeros");
                     }
                     Shortcut::B => {
                         let after = plan.at(before);

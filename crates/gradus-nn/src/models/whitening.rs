@@ -37,10 +37,10 @@ fn patch_covariance(images: &Tensor<4>, side: usize) -> (Vec<f64>, usize) {
     let count = count.min(MAX_IMAGES);
     let pixels: Vec<f32> = images
         .clone()
-        .slice([0..count])
+        .narrow(0, 0, count)
         .into_data()
         .convert::<f32>()
-        .to_vec()
+        .try_to_vec()
         .expect("the data was converted to f32 on the line above");
     let d = channels * side * side;
     let (mut sum, mut patch) = (vec![0.0; d * d], vec![0.0; d]);
