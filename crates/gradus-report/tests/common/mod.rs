@@ -7,14 +7,14 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde_json::{Value, json};
 
 /// What kind of run to make up.
-pub struct Fixture {
-    pub classes: Vec<String>,
-    pub epochs: u64,
-    pub steps_per_epoch: u64,
-    pub per_class: u64,
+pub(crate) struct Fixture {
+    pub(crate) classes: Vec<String>,
+    pub(crate) epochs: u64,
+    pub(crate) steps_per_epoch: u64,
+    pub(crate) per_class: u64,
     /// Step from which the loss is `null`.
-    pub diverges_at: Option<u64>,
-    pub templates: bool,
+    pub(crate) diverges_at: Option<u64>,
+    pub(crate) templates: bool,
 }
 
 impl Default for Fixture {
@@ -53,7 +53,7 @@ fn noise(index: u64) -> f64 {
 }
 
 impl Fixture {
-    pub fn write(&self, dir: &Path) {
+    pub(crate) fn write(&self, dir: &Path) {
         let put = |name: &str, text: String| std::fs::write(dir.join(name), text).unwrap();
         put("config.toml", self.config());
         put("run.json", self.info().to_string());
