@@ -15,7 +15,10 @@
 use crate::execute::AnyRule;
 use crate::hyper;
 use crate::text::{Call, TextError, Value, normal, parse_chain, suggestion};
-use crate::{Adam, AdamW, Clip, Hyperparameter, Hyperparameters, OptimError, Rule, Sgd};
+use crate::{
+    Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Clip, Hyperparameter, Hyperparameters, Lion,
+    NAdam, OptimError, RAdam, RmsProp, Rprop, Rule, Sgd, SignSgd,
+};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -96,6 +99,18 @@ macro_rules! rule_config {
                 }
             }
 
+            /// The iterates of the rule on a sequence of gradients; see [`trajectory`](crate::trajectory).
+            pub fn trajectory(
+                &self,
+                lr: f64,
+                theta0: &[f64],
+                gradients: impl IntoIterator<Item = impl AsRef<[f64]>>,
+            ) -> Vec<Vec<f64>> {
+                match self {
+                    $(Self::$variant(rule) => crate::trajectory(rule, lr, theta0, gradients),)*
+                }
+            }
+
             /// The rule with its type forgotten; with decay, and without.
             pub(crate) fn shared(&self) -> [Arc<dyn AnyRule>; 2] {
                 match self {
@@ -127,7 +142,9 @@ macro_rules! rule_config {
         })*
     };
 }
-rule_config!(Sgd, Adam, AdamW);
+rule_config!(
+    Sgd, SignSgd, Rprop, Asgd, Adagrad, RmsProp, Adadelta, Adam, AdamW, Adamax, NAdam, RAdam, Lion
+);
 
 /// What is known about a rule or a schedule by its declaration.
 #[derive(Clone, Debug)]
@@ -316,7 +333,7 @@ mod tests {
         for (text, message) in [
             (
                 "sdg(lr=0.1)",
-                "there is no optimizer `sdg`; did you mean `sgd`?",
+                "there is no optimizer `sdg`; did you mean `sgd`",
             ),
             (
                 "quux",

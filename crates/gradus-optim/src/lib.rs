@@ -24,7 +24,8 @@
 //!
 //! # Map
 //!
-//! - Rules: [`Sgd`], [`Adam`], [`AdamW`]; one of your own is a [`Rule`].
+//! - Rules: [`Sgd`], [`SignSgd`], [`Rprop`], [`Asgd`], [`Adagrad`], [`RmsProp`], [`Adadelta`],
+//!   [`Adam`], [`AdamW`], [`Adamax`], [`NAdam`], [`RAdam`], [`Lion`]; one of your own is a [`Rule`].
 //! - Whole models: [`ModelOptimizer`]; as text: [`OptimizerConfig`].
 //! - Burn's `ModuleOptimizer` and Learner: every rule is a `burn::optim::Optimizer`; for your own,
 //!   [`burn_optimizer!`].
@@ -78,7 +79,9 @@ pub use hyper::{Hyperparameter, Hyperparameters};
 pub use model::ModelOptimizer;
 pub use number::{Lane, Number};
 pub use rule::{MAX_SLOTS, Rule, Slot};
-pub use rules::{Adam, AdamW, Sgd};
+pub use rules::{
+    Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Lion, NAdam, RAdam, RmsProp, Rprop, Sgd, SignSgd,
+};
 pub use schedule::{Clock, Rate, Schedule, ScheduleConfig};
 pub use text::{TextError, Value};
 pub use trajectory::{VectorOptimizer, minimise, trajectory};

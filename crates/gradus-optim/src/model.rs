@@ -263,7 +263,8 @@ impl ModuleMapper for Stepper<'_> {
         let was_autodiff = tensor.is_autodiff();
         let require_grad = tensor.is_require_grad();
         let checkpointing = tensor.gradient_checkpointing_strategy();
-        let distributed = tensor.is_distributed();
+        // Burn asks this of autodiff tensors only.
+        let distributed = was_autodiff && tensor.is_distributed();
 
         let theta = tensor.inner();
         let mut grad = grad.inner();

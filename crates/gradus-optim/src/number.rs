@@ -223,7 +223,7 @@ mod tests {
                     (f64::from(lanes[op].0) - value).abs() < 1e-6,
                     "lane, operation {op}"
                 );
-                let tensor = tensors[op].to_data().to_vec::<f32>().unwrap()[i];
+                let tensor = tensors[op].to_data().try_to_vec::<f32>().unwrap()[i];
                 assert_eq!(tensor, lanes[op].0, "tensor, operation {op} at {i}");
             }
         }

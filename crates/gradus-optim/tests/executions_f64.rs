@@ -5,7 +5,8 @@ use burn::module::{Module, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};
 use gradus_optim::{
-    Adam, AdamW, ModelOptimizer, Number, Rule, Sgd, Slot, burn_optimizer, trajectory,
+    Adadelta, Adagrad, Adam, AdamW, Adamax, Asgd, Lion, ModelOptimizer, NAdam, Number, RAdam,
+    RmsProp, Rprop, Rule, Sgd, SignSgd, Slot, burn_optimizer, trajectory,
 };
 
 #[derive(Module, Debug)]
@@ -27,7 +28,7 @@ fn tensor(values: &[f64], device: &Device) -> Tensor<1> {
 }
 
 fn values(tensor: Tensor<1>) -> Vec<f64> {
-    tensor.into_data().to_vec::<f64>().unwrap()
+    tensor.into_data().try_to_vec::<f64>().unwrap()
 }
 
 fn theta0(n: usize) -> Vec<f64> {
@@ -180,6 +181,42 @@ fn all_executions_agree_in_f64() {
         },
         130,
     );
+    compare(&SignSgd::default(), 130);
+    compare(&Rprop::default(), 130);
+    compare(
+        &Asgd {
+            t0: 5.0,
+            ..Asgd::default()
+        },
+        130,
+    );
+    compare(
+        &Adagrad {
+            initial_accumulator_value: 0.1,
+            ..Adagrad::default()
+        },
+        130,
+    );
+    compare(
+        &RmsProp {
+            centered: true,
+            momentum: 0.9,
+            ..RmsProp::default()
+        },
+        130,
+    );
+    compare(&Adadelta::default(), 130);
+    compare(&Adamax::default(), 130);
+    compare(
+        &NAdam {
+            weight_decay: 0.1,
+            decoupled_weight_decay: true,
+            ..NAdam::default()
+        },
+        130,
+    );
+    compare(&RAdam::default(), 130);
+    compare(&Lion::default(), 130);
     compare(&Everything, 130);
 }
 

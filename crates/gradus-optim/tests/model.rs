@@ -71,7 +71,10 @@ fn bits(net: &Net) -> Vec<u32> {
     bits.0
 }
 
-const TEXTS: [&str; 5] = [
+const TEXTS: [&str; 8] = [
+    "nadam(lr=0.01)",
+    "rprop",
+    "rmsprop(momentum=0.9, centered=true)",
     "sgd(lr=0.1)",
     "sgd(lr=0.1, momentum=0.9, nesterov=true, weight_decay=0.01)",
     "adam(amsgrad=true)",
@@ -218,7 +221,7 @@ fn f32_stays_close_to_f64() {
         model = optimizer.step(0.01, model, grads);
     }
     let exact = trajectory(&rule, 0.01, &theta0, gradients).pop().unwrap();
-    let ours = model.theta.val().to_data().to_vec::<f32>().unwrap();
+    let ours = model.theta.val().to_data().try_to_vec::<f32>().unwrap();
     for (a, b) in ours.iter().zip(exact) {
         // Fifty roundings of 6e-8, and Adam amplifies those of small gradients.
         assert!((f64::from(*a) - b).abs() < 2e-5, "{a} and {b}");
@@ -292,7 +295,7 @@ fn a_momentum_schedule_reaches_the_rule() {
         ..Sgd::default()
     };
     let expected = trajectory(&rule, 0.1, &[0.0], gradients).pop().unwrap()[0];
-    let found = net.unused.val().to_data().to_vec::<f32>().unwrap()[0];
+    let found = net.unused.val().to_data().try_to_vec::<f32>().unwrap()[0];
     assert!(
         (f64::from(found) - expected).abs() < 1e-6,
         "{found} and {expected}"
