@@ -150,10 +150,12 @@ fn a_header_that_promises_more_than_there_is_does_not_allocate() {
 
 #[test]
 fn bombs_are_refused_within_a_second() {
-    // 200 MB of zeros in 200 kB of gzip: in an unwanted entry, so that the skipping counts too.
-    let zeros = vec![0u8; 200 << 20];
+    // 100 MiB of zeros in 100 kB of gzip: in an unwanted entry, so that the skipping counts too.
+    let zeros = vec![0u8; 100 << 20];
     let bomb = closed([sound(), tar_entry(b'0', b"padding.bin", b"", &zeros)].concat());
-    let bomb = gz(&bomb);
+    let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    std::io::Write::write_all(&mut writer, &bomb).unwrap();
+    let bomb = writer.finish().unwrap();
     let (_folder, path) = place("bomb.tar.gz", &bomb);
     let start = Instant::now();
     let message = refusal("folder", &path);
@@ -198,7 +200,9 @@ fn a_truncated_or_damaged_archive_never_passes_for_a_whole_one() {
         ("xz", xz(&plain)),
         ("zip", zip(&files)),
     ] {
-        for cut in 0..bytes.len() {
+        // Every byte of the compressed kinds; a prime stride through the blocks of the plain tar.
+        let stride = if kind == "tar" { 13 } else { 1 };
+        for cut in (0..bytes.len()).step_by(stride) {
             std::fs::write(&path, &bytes[..cut]).unwrap();
             match open(&spec) {
                 // A tar may lose zero blocks after the first of its end mark.
@@ -214,14 +218,14 @@ fn a_truncated_or_damaged_archive_never_passes_for_a_whole_one() {
         }
         // One flipped bit: refused, or without effect (a time stamp, padding), never other pixels
         // where a checksum covers them; and never a panic.
-        for at in 0..bytes.len() {
+        for at in (0..bytes.len()).step_by(stride) {
             let mut flipped = bytes.clone();
             flipped[at] ^= 1 << (at % 8);
             std::fs::write(&path, &flipped).unwrap();
             if let Ok(data) = open(&spec) {
                 let same = data.fingerprint() == whole;
                 assert!(
-                    same || kind == "tar" || data.notes.len() > 0,
+                    same || kind == "tar" || !data.notes.is_empty(),
                     "{kind} bit at {at}"
                 );
             }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use gradus_data::{DataError, DataSpec, Dataset, OpenOptions};
 
 /// The folder of real data beside the checkout, or a loud line and `None`.
-pub fn shared(file: &str) -> Option<PathBuf> {
+pub(crate) fn shared(file: &str) -> Option<PathBuf> {
     let found = Path::new(env!("CARGO_MANIFEST_DIR"))
         .ancestors()
         .map(|folder| folder.join("../shared/data").join(file))
@@ -18,12 +18,12 @@ pub fn shared(file: &str) -> Option<PathBuf> {
     found
 }
 
-pub fn open(spec: &str) -> Result<Dataset, DataError> {
+pub(crate) fn open(spec: &str) -> Result<Dataset, DataError> {
     spec.parse::<DataSpec>()?.open(&OpenOptions::default())
 }
 
 /// The error's message with the path of the file in front cut off.
-pub fn refusal(kind: &str, path: &Path) -> String {
+pub(crate) fn refusal(kind: &str, path: &Path) -> String {
     let message = match open(&format!("{kind}:{}", path.display())) {
         Ok(data) => panic!("opened: {data:?}"),
         Err(error) => error.to_string(),
@@ -36,7 +36,7 @@ pub fn refusal(kind: &str, path: &Path) -> String {
 }
 
 /// A plain-coloured PNG of the given size.
-pub fn png(width: u32, height: u32, colour: [u8; 3]) -> Vec<u8> {
+pub(crate) fn png(width: u32, height: u32, colour: [u8; 3]) -> Vec<u8> {
     let image = image::RgbImage::from_pixel(width, height, image::Rgb(colour));
     let mut bytes = Cursor::new(Vec::new());
     image.write_to(&mut bytes, image::ImageFormat::Png).unwrap();
@@ -44,7 +44,7 @@ pub fn png(width: u32, height: u32, colour: [u8; 3]) -> Vec<u8> {
 }
 
 /// One tar entry of any kind, name and contents, without the manners of a library.
-pub fn tar_entry(kind: u8, name: &[u8], link: &[u8], contents: &[u8]) -> Vec<u8> {
+pub(crate) fn tar_entry(kind: u8, name: &[u8], link: &[u8], contents: &[u8]) -> Vec<u8> {
     let mut header = [0u8; 512];
     header[..name.len()].copy_from_slice(name);
     header[100..107].copy_from_slice(b"0000644");
@@ -61,14 +61,14 @@ pub fn tar_entry(kind: u8, name: &[u8], link: &[u8], contents: &[u8]) -> Vec<u8>
 }
 
 /// Writes the checksum of a tar header.
-pub fn seal(header: &mut [u8]) {
+pub(crate) fn seal(header: &mut [u8]) {
     header[148..156].copy_from_slice(b"        ");
     let sum: u32 = header.iter().map(|&byte| u32::from(byte)).sum();
     header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
 }
 
 /// A whole tar file of regular files.
-pub fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut bytes: Vec<u8> = files
         .iter()
         .flat_map(|(name, body)| tar_entry(b'0', name.as_bytes(), b"", body))
@@ -77,20 +77,20 @@ pub fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
     bytes
 }
 
-pub fn gz(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn gz(bytes: &[u8]) -> Vec<u8> {
     let mut writer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
     writer.write_all(bytes).unwrap();
     writer.finish().unwrap()
 }
 
-pub fn xz(bytes: &[u8]) -> Vec<u8> {
+pub(crate) fn xz(bytes: &[u8]) -> Vec<u8> {
     let options = lzma_rust2::XzOptions::with_preset(1);
     let mut writer = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
     writer.write_all(bytes).unwrap();
     writer.finish().unwrap()
 }
 
-pub fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
+pub(crate) fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(Cursor::new(Vec::new()));
     for (name, body) in files {
         writer
@@ -102,7 +102,7 @@ pub fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 /// Writes `bytes` to `name` in a folder of its own.
-pub fn place(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
+pub(crate) fn place(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join(name);
     std::fs::write(&path, bytes).unwrap();
@@ -110,7 +110,7 @@ pub fn place(name: &str, bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
 }
 
 /// Writes files below `root`, making folders.
-pub fn plant(root: &Path, files: &[(&str, &[u8])]) {
+pub(crate) fn plant(root: &Path, files: &[(&str, &[u8])]) {
     for (name, body) in files {
         let path = root.join(name);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
