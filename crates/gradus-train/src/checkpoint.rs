@@ -99,6 +99,9 @@ struct FileEntry {
     sha256: String,
 }
 
+/// The newest valid checkpoint with its folder, and a sentence about each damaged one passed over.
+pub type Latest = (Option<(PathBuf, Checkpoint)>, Vec<String>);
+
 /// A checkpoint in memory.
 #[derive(Clone, Debug)]
 pub struct Checkpoint {
@@ -188,7 +191,7 @@ impl Checkpoint {
     ///
     /// # Errors
     /// [`TrainError::Io`] when the folder cannot be listed.
-    pub fn latest(dir: &RunDir) -> Result<(Option<(PathBuf, Self)>, Vec<String>), TrainError> {
+    pub fn latest(dir: &RunDir) -> Result<Latest, TrainError> {
         let mut warnings = Vec::new();
         for (_, path) in list(dir)?.into_iter().rev() {
             match Self::load(&path) {
@@ -217,18 +220,28 @@ impl Checkpoint {
         Ok((path, checkpoint))
     }
 
-    /// Removes the checkpoints that need not be kept: all but the newest `keep` and the best one.
-    /// Also what a killed run left half-written.
+    /// Removes the checkpoints that need not be kept now that `step` is saved: all but the newest
+    /// `keep` and the best one; those of later steps, which a run resumed from an earlier checkpoint
+    /// has gone back on; and what a killed run left half-written.
     ///
     /// # Errors
     /// [`TrainError::Io`].
-    pub fn prune(dir: &RunDir, keep: usize, best: Option<Best>) -> Result<(), TrainError> {
-        let folders = list(dir)?;
+    pub fn prune(
+        dir: &RunDir,
+        step: usize,
+        keep: usize,
+        best: Option<Best>,
+    ) -> Result<(), TrainError> {
+        let (folders, undone): (Vec<_>, Vec<_>) =
+            list(dir)?.into_iter().partition(|(saved, _)| *saved <= step);
         let old = folders.len().saturating_sub(keep);
-        for (step, path) in &folders[..old] {
-            if best.is_none_or(|best| best.step != *step) {
+        for (saved, path) in &folders[..old] {
+            if best.is_none_or(|best| best.step != *saved) {
                 remove(path)?;
             }
+        }
+        for (_, path) in undone {
+            remove(&path)?;
         }
         let folder = dir.checkpoints();
         for entry in fs::read_dir(&folder).map_err(TrainError::io("read", &folder))?.flatten() {
@@ -336,10 +349,14 @@ mod tests {
         }
         fs::create_dir(dir.checkpoints().join(".partial-step-00000009")).unwrap();
         let best = Best { val_accuracy: 0.5, epoch: 2, step: 2 };
-        Checkpoint::prune(&dir, 2, Some(best)).unwrap();
+        Checkpoint::prune(&dir, 6, 2, Some(best)).unwrap();
         let steps: Vec<usize> = list(&dir).unwrap().into_iter().map(|(step, _)| step).collect();
         assert_eq!(steps, [2, 5, 6]);
         assert_eq!(Checkpoint::best(&dir).unwrap().1.progress.step, 2);
         assert_eq!(fs::read_dir(dir.checkpoints()).unwrap().count(), 3);
+        // The run is resumed from step 2 and saves step 4.
+        checkpoint(4, Some(2)).save(&dir).unwrap();
+        Checkpoint::prune(&dir, 4, 2, Some(best)).unwrap();
+        assert_eq!(Checkpoint::latest(&dir).unwrap().0.unwrap().1.progress.step, 4);
     }
 }

@@ -31,7 +31,7 @@ pub struct ModelInfo {
 ///
 /// # Errors
 /// [`TrainError::Weights`] when the model has an element type that cannot be stored.
-pub fn model_file<M: Module>(
+pub(crate) fn model_file<M: Module>(
     model: &M,
     config: &RunConfig,
     normalization: &Normalization,

@@ -13,7 +13,7 @@ use crate::evaluate::values;
 /// A phrase about `tensor` if it holds a bad number, such as `the logits (NaN at element 3, 10 of
 /// 1280 bad)`.
 #[must_use]
-pub fn check<const D: usize>(name: &str, tensor: Tensor<D>) -> Option<String> {
+pub(crate) fn check<const D: usize>(name: &str, tensor: Tensor<D>) -> Option<String> {
     let values = values(tensor.detach()).ok()?;
     let at = values.iter().position(|value| !value.is_finite())?;
     let count = values.iter().filter(|value| !value.is_finite()).count();
@@ -22,13 +22,13 @@ pub fn check<const D: usize>(name: &str, tensor: Tensor<D>) -> Option<String> {
 
 /// The first bad parameter or buffer of `module`.
 #[must_use]
-pub fn check_parameters<M: Module>(module: &M) -> Option<String> {
+pub(crate) fn check_parameters<M: Module>(module: &M) -> Option<String> {
     find(module, None)
 }
 
 /// The first bad gradient of `module`.
 #[must_use]
-pub fn check_gradients<M: Module>(module: &M, gradients: &GradientsParams) -> Option<String> {
+pub(crate) fn check_gradients<M: Module>(module: &M, gradients: &GradientsParams) -> Option<String> {
     find(module, Some(gradients))
 }
 

@@ -157,7 +157,7 @@ impl RunDir {
 }
 
 /// The subscriber that writes `metrics.jsonl` and `history.csv`.
-pub struct RunLog {
+pub(crate) struct RunLog {
     events: File,
     events_path: PathBuf,
     history_path: PathBuf,
@@ -170,7 +170,7 @@ impl RunLog {
     ///
     /// # Errors
     /// [`TrainError::Io`].
-    pub fn open(dir: &RunDir, length: u64, history: Vec<EpochRecord>) -> Result<Self, TrainError> {
+    pub(crate) fn open(dir: &RunDir, length: u64, history: Vec<EpochRecord>) -> Result<Self, TrainError> {
         let events_path = dir.join("metrics.jsonl");
         let open = || -> std::io::Result<File> {
             let mut file = OpenOptions::new()
@@ -193,7 +193,7 @@ impl RunLog {
     ///
     /// # Errors
     /// [`TrainError::Io`].
-    pub fn sync(&mut self) -> Result<u64, TrainError> {
+    pub(crate) fn sync(&mut self) -> Result<u64, TrainError> {
         let sync = |file: &mut File| -> std::io::Result<u64> {
             file.sync_data()?;
             file.stream_position()

@@ -711,9 +711,9 @@ impl Run {
             progress: self.progress.clone(),
         };
         let path = checkpoint.save(&self.dir)?;
-        Checkpoint::prune(&self.dir, self.trainer.config.checkpoint.keep, self.progress.best)?;
+        let (step, keep) = (self.progress.step, self.trainer.config.checkpoint.keep);
+        Checkpoint::prune(&self.dir, step, keep, self.progress.best)?;
         self.saved = Some(path.clone());
-        let step = self.progress.step;
         self.emit(&Event::Checkpoint { path, step, best })
     }
 
