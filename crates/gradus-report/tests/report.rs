@@ -208,6 +208,35 @@ fn the_png_has_text_without_any_system_font() {
 }
 
 #[test]
+fn the_png_has_the_images() {
+    let dir = folder(
+        "plain",
+        &Fixture {
+            epochs: 1,
+            ..Fixture::default()
+        },
+    );
+    let run = Run::read(dir.path()).unwrap();
+    let png = figures::mistakes(&run)
+        .unwrap()
+        .png(Theme::Light, 2.0)
+        .unwrap();
+    let sheet = image::load_from_memory(&png).unwrap().to_rgb8();
+    // The first image: 96 units wide, two pixels a unit, below the margin and the title.
+    let [left, top, side] = [2 * 16, 2 * (16 + 34), 2 * 96];
+    let pixels = &run.evaluation.unwrap().mistakes[0].image;
+    let image = image::load_from_memory(&pixels.png()).unwrap().to_rgb8();
+    for (x, y) in [(0, 0), (16, 16), (31, 31), (5, 20)] {
+        // The middle of each crisp square has exactly the colour of its pixel.
+        let at = |i: u32| (f64::from(side) * (f64::from(i) + 0.5) / 32.0) as u32;
+        assert_eq!(
+            sheet.get_pixel(left + at(x), top + at(y)),
+            image.get_pixel(x, y)
+        );
+    }
+}
+
+#[test]
 fn one_epoch_is_enough() {
     let dir = folder(
         "one-epoch",
@@ -335,7 +364,10 @@ fn a_hundred_classes_are_legible() {
     let run = Run::read(dir.path()).unwrap();
     let svg = figures::confusion(&run).unwrap().svg(Theme::Light);
     // Names at 9 units or more, of a figure about 1150 wide.
-    let sized = svg.lines().filter(|l| l.contains("font-size=\"9.45\"")).count();
+    let sized = svg
+        .lines()
+        .filter(|l| l.contains("font-size=\"9.45\""))
+        .count();
     assert_eq!(sized, 200, "a name a row and a name a column");
 }
 

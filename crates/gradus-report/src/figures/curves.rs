@@ -23,7 +23,7 @@ pub fn loss(metrics: &Metrics) -> Option<Figure> {
         format::number,
     );
     let validation = time.ends(metrics, "validation", |e| e.val_loss, format::number);
-    let mut chart = Chart::new("loss", "Loss").axes(time.label(), "loss");
+    let mut chart = time.chart("loss", "Loss", "");
     let largest = |s: &Series| {
         s.points
             .iter()
@@ -46,7 +46,11 @@ pub fn loss(metrics: &Metrics) -> Option<Figure> {
     } else {
         chart.y_axis().from_zero = true;
     }
-    let chart = with_divergence(with_steps(chart, steps), metrics, &time);
+    let chart = with_divergence(
+        with_steps(chart, steps, "training, smoothed"),
+        metrics,
+        &time,
+    );
     let chart = with(chart, train.paint(TRAINING).only_dots());
     finish(
         &with(chart, validation.paint(VALIDATION).dots()),
@@ -68,9 +72,9 @@ pub fn accuracy(metrics: &Metrics) -> Option<Figure> {
         format::percent,
     );
     let validation = time.ends(metrics, "validation", |e| e.val_accuracy, format::percent);
-    let mut chart = Chart::new("accuracy", "Accuracy").axes(time.label(), "accuracy");
+    let mut chart = time.chart("accuracy", "Accuracy", "");
     chart.y_axis().percent = true;
-    let chart = with_steps(chart, steps);
+    let chart = with_steps(chart, steps, "training, smoothed");
     let chart = with(chart, train.paint(TRAINING).only_dots());
     let chart = with(chart, validation.paint(VALIDATION).dots());
     finish(
@@ -85,8 +89,7 @@ pub fn accuracy(metrics: &Metrics) -> Option<Figure> {
 #[must_use]
 pub fn learning_rate(metrics: &Metrics) -> Option<Figure> {
     let time = Time::of(metrics);
-    let mut chart =
-        Chart::new("learning-rate", "Learning rate").axes(time.label(), "learning rate");
+    let mut chart = time.chart("learning-rate", "Learning rate", "");
     chart.y_axis().from_zero = true;
     let steps = time.steps(metrics, |s| s.lr);
     let line = if steps.points.is_empty() {
@@ -94,7 +97,7 @@ pub fn learning_rate(metrics: &Metrics) -> Option<Figure> {
     } else {
         steps
     };
-    let chart = chart.series(line.named("learning rate").thinned(POINTS));
+    let chart = chart.series(line.thinned(POINTS));
     finish(&chart, metrics, |s| s.lr, |e| e.lr)
 }
 
@@ -103,7 +106,7 @@ pub fn learning_rate(metrics: &Metrics) -> Option<Figure> {
 pub fn gradient_norm(metrics: &Metrics) -> Option<Figure> {
     let time = Time::of(metrics);
     let steps = time.steps(metrics, |s| s.grad_norm);
-    let mut chart = Chart::new("gradient-norm", "Gradient norm").axes(time.label(), "‖g‖");
+    let mut chart = time.chart("gradient-norm", "Gradient norm", "");
     let positive = || {
         steps
             .points
@@ -116,7 +119,7 @@ pub fn gradient_norm(metrics: &Metrics) -> Option<Figure> {
     } else {
         chart.y_axis().from_zero = true;
     }
-    let chart = with_divergence(with_steps(chart, steps), metrics, &time);
+    let chart = with_divergence(with_steps(chart, steps, "smoothed"), metrics, &time);
     finish(&chart, metrics, |s| s.grad_norm, |_| f64::NAN)
 }
 
@@ -124,11 +127,11 @@ pub fn gradient_norm(metrics: &Metrics) -> Option<Figure> {
 #[must_use]
 pub fn throughput(metrics: &Metrics) -> Option<Figure> {
     let time = Time::of(metrics);
-    let mut chart = Chart::new("throughput", "Throughput").axes(time.label(), "images per second");
+    let mut chart = time.chart("throughput", "Throughput", "images per second");
     chart.y_axis().from_zero = true;
     let steps = time.steps(metrics, |s| s.images_per_second);
     let chart = if steps.points.iter().any(|p| p[1].is_finite()) {
-        with_steps(chart, steps)
+        with_steps(chart, steps, "smoothed")
     } else {
         with(
             chart,
@@ -145,12 +148,12 @@ pub fn throughput(metrics: &Metrics) -> Option<Figure> {
 }
 
 /// The pale line of all steps and its smoothed self.
-fn with_steps(chart: Chart, steps: Series) -> Chart {
+fn with_steps(chart: Chart, steps: Series, name: &str) -> Chart {
     if steps.points.is_empty() {
         return chart;
     }
-    let half_life = steps.points.len() as f64 / 60.0;
-    let smooth = steps.clone().named("training, smoothed");
+    let half_life = steps.points.len() as f64 / 80.0;
+    let smooth = steps.clone().named(name);
     let smooth = smooth.smoothed(half_life).thinned(POINTS).paint(TRAINING);
     chart
         .series(steps.thinned(POINTS).paint(TRAINING).faint())
@@ -199,6 +202,14 @@ impl Time {
         } else {
             "step"
         }
+    }
+
+    /// An empty chart over this axis.
+    fn chart(&self, name: &str, title: &str, y: &str) -> Chart {
+        let mut chart = Chart::new(name, title).axes(self.label(), y);
+        chart.x_axis().from_zero = true;
+        chart.x_axis().whole = true;
+        chart
     }
 
     fn at(&self, step: u64) -> f64 {

@@ -3,13 +3,16 @@
 
 use std::sync::Arc;
 
-use crate::draw::{Figure, Paint};
+use crate::draw::{Figure, Paint, Weight, ellipsis, text_width};
 use crate::plot::{Bar, Bars, Matrix, Tile, Tiles};
 use crate::report::format;
 use crate::run::Run;
 
 /// Up to this many classes the counts are printed into the cells.
 const PRINTED: usize = 20;
+/// Side of a mistake's image and the gap to the next.
+const SIDE: f64 = 96.0;
+const GAP: f64 = 18.0;
 
 /// Rows are true classes, columns predictions, the strength of a cell its share of the row.
 #[must_use]
@@ -74,7 +77,7 @@ pub fn per_class(run: &Run) -> Option<Figure> {
     let bar = |c: &&crate::run::ClassScore| Bar {
         label: c.class.clone(),
         value: c.accuracy,
-        text: format::percent(c.accuracy),
+        text: format!("{:.1}\u{a0}%", 100.0 * c.accuracy),
         tip: format!(
             "{}: {} of {} right, {}",
             c.class,
@@ -96,14 +99,22 @@ pub fn per_class(run: &Run) -> Option<Figure> {
 #[must_use]
 pub fn mistakes(run: &Run) -> Option<Figure> {
     let evaluation = run.evaluation.as_ref().filter(|e| !e.mistakes.is_empty())?;
+    // A long name gives way to the number behind it.
+    let line = |mark: char, name: &str, number: &str| {
+        let room = SIDE + 0.6 * GAP - text_width(&format!("{mark}  {number}"), 11.0, Weight::Bold);
+        format!(
+            "{mark} {} {number}",
+            ellipsis(name, 11.0, Weight::Regular, room)
+        )
+    };
     let tile = |m: &crate::run::Mistake| Tile {
         pixels: Arc::new(m.image.clone()),
         lines: vec![
             (
-                format!("✗ {} {}", m.predicted, format::whole_percent(m.probability)),
+                line('✗', &m.predicted, &format::whole_percent(m.probability)),
                 Paint::Alarm,
             ),
-            (format!("✓ {}", m.truth), Paint::Muted),
+            (line('✓', &m.truth, "").trim_end().to_owned(), Paint::Muted),
         ],
         tip: format!(
             "{} image {}: predicted {} ({}), is {}, loss {}",
@@ -120,6 +131,7 @@ pub fn mistakes(run: &Run) -> Option<Figure> {
         "Highest loss first: what was predicted, with its probability (✗), and what it is (✓).";
     Some(
         Tiles::new("mistakes", "Worst mistakes", tiles)
+            .grid(8, SIDE, GAP)
             .caption(caption)
             .figure(),
     )

@@ -25,6 +25,8 @@ pub struct Axis {
     pub percent: bool,
     /// Whether zero is always on the axis (linear scale).
     pub from_zero: bool,
+    /// Whether ticks stand at whole numbers only, where the axis is long enough to have some.
+    pub whole: bool,
 }
 
 /// A place along the axis with what is written there; `None` for a line without a number.
@@ -108,6 +110,11 @@ impl Axis {
 
     fn linear_ticks(&self, [low, high]: [f64; 2], most: usize) -> Vec<Tick> {
         let step = round_step((high - low) / most.max(1) as f64);
+        let step = if self.whole && high - low > 2.0 {
+            step.max(1.0)
+        } else {
+            step
+        };
         let first = (low / step - 1e-9).ceil() as i64;
         let last = (high / step + 1e-9).floor() as i64;
         let largest = low.abs().max(high.abs());

@@ -129,7 +129,7 @@ impl Chart {
         let bottom = height - if self.x.label.is_empty() { 24.0 } else { 40.0 };
         let y_ticks = self
             .y
-            .ticks(y, ((bottom - top) / 42.0).round().max(2.0) as usize);
+            .ticks(y, ((bottom - top) / 36.0).round().max(2.0) as usize);
         let label_width = |t: &super::axis::Tick| {
             t.label
                 .as_ref()

@@ -188,7 +188,7 @@ impl Matrix {
         let paint = Paint::Accent(usize::from(self.diagonal && i != j));
         let side = cell - gap;
         let mark = Mark::rect(x + gap / 2.0, y + gap / 2.0, side, side).fill(paint);
-        let mark = mark.opacity((0.06 + 0.94 * strength).min(1.0)).rounded(gap);
+        let mark = mark.opacity((0.1 + 0.9 * strength).min(1.0)).rounded(gap);
         scene.push(match self.tips.get(i).and_then(|row| row.get(j)) {
             Some(tip) => mark.tip(tip),
             None => mark,

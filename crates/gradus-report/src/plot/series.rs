@@ -97,25 +97,39 @@ impl Series {
         self
     }
 
-    /// Exponentially smoothed, with the start-up bias removed as in Adam (Kingma & Ba, 2015):
+    /// Smoothed by a two-sided exponential kernel, which does not lag behind the data:
     ///
     /// ```text
-    /// m ← β·m + (1−β)·y,   ŷ = m/(1−βᵗ),   β = 2^(−1/half_life)
+    /// ŷᵢ = Σⱼ β^|i−j|·yⱼ / Σⱼ β^|i−j|,   β = 2^(−1/half_life)
     /// ```
     ///
-    /// `half_life` in points; at 0 nothing changes. A value that is not finite stays so, and is
-    /// left out of the mean.
+    /// `half_life` in points; at 0 nothing changes. A value that is not finite stays so, and is left
+    /// out of the sums. Two passes of m ← β·m + y, forwards and backwards, give both sums in O(n).
     #[must_use]
     pub fn smoothed(mut self, half_life: f64) -> Self {
         if half_life <= 0.0 {
             return self;
         }
         let beta = 0.5_f64.powf(1.0 / half_life);
-        let (mut mean, mut weight) = (0.0, 0.0);
-        for [_, y] in self.points.iter_mut().filter(|p| p[1].is_finite()) {
-            mean = beta * mean + (1.0 - beta) * *y;
-            weight = beta * weight + (1.0 - beta);
-            *y = mean / weight;
+        let finite = |p: &&mut [f64; 2]| p[1].is_finite();
+        let ys: Vec<f64> = self
+            .points
+            .iter_mut()
+            .filter(finite)
+            .map(|p| p[1])
+            .collect();
+        let pass = |ys: &mut dyn Iterator<Item = &f64>| -> Vec<[f64; 2]> {
+            let step = |sums: &mut [f64; 2], y: &f64| {
+                *sums = [beta * sums[0] + y, beta * sums[1] + 1.0];
+                Some(*sums)
+            };
+            ys.scan([0.0; 2], step).collect()
+        };
+        let (forwards, backwards) = (pass(&mut ys.iter()), pass(&mut ys.iter().rev()));
+        let both = forwards.iter().zip(backwards.iter().rev()).zip(&ys);
+        for (point, ((f, b), y)) in self.points.iter_mut().filter(finite).zip(both) {
+            // The point itself is in both passes: once too often.
+            point[1] = (f[0] + b[0] - y) / (f[1] + b[1] - 1.0);
         }
         self
     }
@@ -171,14 +185,15 @@ mod tests {
     }
 
     #[test]
-    fn half_life_is_what_it_says() {
-        // One point of 1, then `half_life` points of 0: (biased) the old weight has halved;
-        // unbiased by 1 − βᵗ.
-        let ys = [1.0, 0.0, 0.0, 0.0];
+    fn the_kernel_is_the_one_of_the_formula() {
+        let ys = [1.0, -2.0, 0.5, 4.0, 3.0];
         let series = Series::new("", ys.map(|y| [0.0, y])).smoothed(3.0);
-        let beta = 0.5_f64.powf(1.0 / 3.0);
-        let expected = 0.5 * (1.0 - beta) / (1.0 - beta.powi(4));
-        assert!((series.points[3][1] - expected).abs() < 1e-12);
+        for i in 0..ys.len() {
+            let weight = |j: usize| 0.5_f64.powf(i.abs_diff(j) as f64 / 3.0);
+            let sum: f64 = (0..ys.len()).map(|j| weight(j) * ys[j]).sum();
+            let expected = sum / (0..ys.len()).map(weight).sum::<f64>();
+            assert!((series.points[i][1] - expected).abs() < 1e-12);
+        }
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! Numbers as people read them.
 
-/// "95.12 %"; "–" for a number that is not there.
+/// "95.12 %", the space unbreakable; "–" for a number that is not there.
 pub(crate) fn percent(share: f64) -> String {
     if share.is_finite() {
-        format!("{:.2} %", share * 100.0)
+        format!("{:.2}\u{a0}%", share * 100.0)
     } else {
         "–".into()
     }
@@ -12,7 +12,7 @@ pub(crate) fn percent(share: f64) -> String {
 /// "95 %".
 pub(crate) fn whole_percent(share: f64) -> String {
     if share.is_finite() {
-        format!("{:.0} %", share * 100.0)
+        format!("{:.0}\u{a0}%", share * 100.0)
     } else {
         "–".into()
     }

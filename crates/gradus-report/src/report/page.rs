@@ -169,7 +169,7 @@ fn tiles(run: &Run) -> Vec<Tile> {
     let interval = accuracy.zip(n).map(|(p, n)| {
         let [low, high] = format::wilson(p, n as f64);
         format!(
-            "95 % interval {:.1}–{:.1} %, n = {}",
+            "95\u{a0}% interval {:.1}–{:.1}\u{a0}%, n\u{a0}=\u{a0}{}",
             low * 100.0,
             high * 100.0,
             format::count(n)
