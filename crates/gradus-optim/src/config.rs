@@ -337,7 +337,7 @@ mod tests {
             ),
             (
                 "quux",
-                "there is no optimizer `quux`; known: sgd, adam, adamw",
+                "there is no optimizer `quux`; known: sgd, sign_sgd, rprop",
             ),
             (
                 "adam(betas=0.9)",

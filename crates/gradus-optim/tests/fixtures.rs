@@ -142,6 +142,7 @@ fn rules_equal_torch_and_optax() {
             };
             let same = match (ours.as_f64(), theirs.as_f64()) {
                 (Some(ours), Some(theirs)) => ours == theirs,
+                _ if ours.is_array() => floats(&ours) == floats(theirs), // 50 and 50.0
                 _ => &ours == theirs,
             };
             assert!(same, "{text}: {field} is {ours}, in PyTorch {theirs}");
