@@ -254,7 +254,7 @@ fn one_epoch_is_enough() {
 #[test]
 fn what_is_missing_is_left_out_with_a_line() {
     let dir = folder(
-        "whole",
+        "two-epochs",
         &Fixture {
             epochs: 2,
             ..Fixture::default()
@@ -279,7 +279,7 @@ fn what_is_missing_is_left_out_with_a_line() {
 
     // One file by itself, whichever it is, gives a page.
     let whole = folder(
-        "whole",
+        "two-epochs",
         &Fixture {
             epochs: 2,
             ..Fixture::default()
