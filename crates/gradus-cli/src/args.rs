@@ -19,8 +19,13 @@ pub(crate) struct Speech {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct DataDir {
     /// Folder of downloaded data sets [default: $GRADUS_DATA, else the cache folder of the system]
-    #[arg(long, value_name = "DIR", help_heading = "Data")]
+    #[arg(long, value_name = "DIR", value_parser = path, help_heading = "Data")]
     pub(crate) data_dir: Option<PathBuf>,
+}
+
+/// A path that a TOML or JSON file can hold: clap refuses what is no Unicode.
+pub(crate) fn path(text: &str) -> Result<PathBuf, std::convert::Infallible> {
+    Ok(text.into())
 }
 
 /// Splits `a.b=c` for `--set`.

@@ -83,7 +83,7 @@ pub(crate) fn run(args: &EvalArgs) -> Outcome {
         (Some(dir), _) => dir.config()?,
         (None, Some(spec)) => recipe("cnn", spec)?,
         (None, None) if !path.exists() => {
-            return Err(TrainError::NoRun(format!("{}: there is nothing", path.display())).into());
+            return Err(TrainError::NoRun(format!("{} does not exist", path.display())).into());
         }
         (None, None) => {
             return Err(usage(anyhow::anyhow!(

@@ -75,7 +75,8 @@ pub(crate) fn say(error: &anyhow::Error) {
     let mut text = String::new();
     let mut above = String::new();
     for (depth, cause) in error.chain().enumerate() {
-        let message = cause.to_string();
+        // What has several lines stays together under its beginning.
+        let message = cause.to_string().replace('\n', "\n  ");
         if depth == 0 {
             text = output::error_line(&message);
         } else if !above.contains(&message) {

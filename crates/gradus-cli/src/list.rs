@@ -1,7 +1,7 @@
 //! `gradus list`: what there is to choose from.
 
 use clap::{Args, ValueEnum};
-use gradus_data::{DATA_NAMES, DataSpec, OpenOptions};
+use gradus_data::{DATA_NAMES, DataSpec, cifar};
 use gradus_nn::{
     ACTIVATION_NAMES, Activation, INITIALIZER_NAMES, Initializer, LOSS_NAMES, Loss, MODEL_NAMES,
     ModelConfig, Summary,
@@ -146,9 +146,8 @@ fn models(args: &ListArgs) -> anyhow::Result<Listing> {
         );
     }
     listing.below = format!(
-        "For images of {channels}×{height}×{width} and {} classes. Trainable parameters; \
-         multiply-adds of one image's forward pass. `gradus train --model NAME --dry-run` shows \
-         every layer.",
+        "For images of {channels}×{height}×{width} and {} classes: trainable parameters, multiply-adds \
+         of one forward pass.\n`gradus train --model NAME --dry-run` shows every layer.",
         args.classes
     );
     Ok(listing)
@@ -196,9 +195,9 @@ fn optimizers() -> Listing {
         );
     }
     listing.below =
-        "Written as text: --optimizer 'sgd(lr=0.1, momentum=0.9, nesterov=true)'. After \
-                     a bar: clip_global(1), clip_norm(1), clip_value(1), no_decay. Memory: tensors \
-                     kept per parameter at the defaults."
+        "Memory: tensors kept per parameter at the defaults. Written as text:\n  --optimizer \
+                     'sgd(lr=0.1, momentum=0.9) | clip_global(1) | no_decay'\nAfter a bar may come \
+                     clip_global(1), clip_norm(1), clip_value(1), no_decay."
             .to_owned();
     listing
 }
@@ -209,10 +208,9 @@ fn schedules() -> Listing {
         let row = vec![entry.name.to_owned(), about(&entry), parameters(&entry)];
         listing.add(row, catalogue_json(&entry));
     }
-    listing.below =
-        "Written as text: --schedule 'cosine | warmup(steps=100)', or 'step(step_size=30) \
-                     | per_epoch'."
-            .to_owned();
+    listing.below = "Written as text:\n  --schedule 'cosine | warmup(steps=100)'\n  --schedule \
+                     'step(step_size=30) | per_epoch'"
+        .to_owned();
     listing
 }
 
@@ -314,16 +312,15 @@ fn data() -> Listing {
             "pack" => "a file that `gradus data pack` wrote",
             _ => "",
         };
-        let here = match name.parse::<DataSpec>() {
-            Ok(DataSpec::Shapes) => Some(true),
+        let (here, fetch) = match name.parse::<DataSpec>() {
+            Ok(DataSpec::Shapes) => (Some(true), ""),
             Ok(DataSpec::Cifar(set, None)) => {
-                let dir = OpenOptions::default().data_dir;
-                Some(gradus_data::cifar::locate(set, dir.as_deref()).is_ok())
+                (Some(cifar::locate(set, None).is_ok()), set.remote().name)
             }
-            _ => None,
+            _ => (None, ""),
         };
         let note = match here {
-            Some(false) => format!("{about} (not here yet: gradus data fetch {name})"),
+            Some(false) => format!("{about} (not here yet: gradus data fetch {fetch})"),
             _ => about.to_owned(),
         };
         listing.add(
@@ -348,9 +345,10 @@ fn devices() -> Listing {
             json!(backend),
         );
     }
-    listing.below = "`auto` takes the first that is built in and found. Others are built in with \
-                     `cargo build --release --features NAME`."
-        .to_owned();
+    listing.below =
+        "`auto` takes the first that is built in and found. Others are built in with\n  \
+                     cargo build --release --features NAME"
+            .to_owned();
     listing
 }
 

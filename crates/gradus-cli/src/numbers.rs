@@ -18,6 +18,11 @@ pub(crate) fn count(number: usize) -> String {
     thousands(number as u64)
 }
 
+/// `1 epoch`, `1,000 batches`.
+pub(crate) fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
 /// `0.97345` → `97.34 %`.
 pub(crate) fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)
@@ -74,6 +79,8 @@ mod tests {
         assert_eq!(thousands(0), "0");
         assert_eq!(thousands(999), "999");
         assert_eq!(thousands(1_234_567), "1,234,567");
+        assert_eq!(counted(1, "epoch", "epochs"), "1 epoch");
+        assert_eq!(counted(1_000, "batch", "batches"), "1,000 batches");
         assert_eq!(percent(0.5), "50.00 %");
         assert_eq!(duration(12.34), "12.3 s");
         assert_eq!(duration(245.0), "4 min 05 s");

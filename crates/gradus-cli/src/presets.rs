@@ -3,8 +3,6 @@
 //! A preset holds what it changes and nothing else; the first line is a comment that says what it is
 //! for.
 
-use gradus_train::TrainError;
-
 /// A named layer of configuration.
 #[derive(Debug)]
 pub(crate) struct Preset {
@@ -48,19 +46,17 @@ impl Preset {
 ///
 /// # Errors
 /// With the nearest names.
-pub(crate) fn find(name: &str) -> Result<&'static Preset, TrainError> {
-    let names = PRESETS.iter().map(|preset| preset.name);
+pub(crate) fn find(name: &str) -> Result<&'static Preset, String> {
     PRESETS
         .iter()
         .find(|preset| preset.name == name)
         .ok_or_else(|| {
-            let nearest = gradus_train::nearest(name, names.clone());
-            let known: Vec<&str> = names.collect();
-            let problem = format!(
-                "there is none called {name:?}{nearest}; known: {}",
+            let known: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
+            let nearest = gradus_train::nearest(name, known.iter().copied());
+            format!(
+                "there is no such preset{nearest}; known: {}",
                 known.join(", ")
-            );
-            TrainError::config("preset", problem)
+            )
         })
 }
 
@@ -89,7 +85,7 @@ mod tests {
 
     #[test]
     fn an_unknown_preset_is_answered_with_the_nearest() {
-        let error = find("cifar10-resnet").unwrap_err().to_string();
+        let error = find("cifar10-resnet").unwrap_err();
         assert!(error.contains("did you mean cifar10-resnet20"), "{error}");
     }
 }

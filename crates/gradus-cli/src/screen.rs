@@ -9,7 +9,7 @@ use gradus_train::event::{EpochRecord, StepRecord};
 use gradus_train::{Event, Subscriber, TrainError};
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
-use crate::numbers::{count, duration, percent, rate, short};
+use crate::numbers::{count, counted, duration, percent, rate, short};
 use crate::output;
 
 /// The width of an epoch's line stays within 80 columns.
@@ -22,6 +22,7 @@ pub(crate) struct Screen {
     multiply_adds: u64,
     epochs: usize,
     batches: usize,
+    headed: bool,
     bar: Option<ProgressBar>,
     epoch_began: Instant,
     average: Average,
@@ -35,6 +36,7 @@ impl Screen {
             multiply_adds,
             epochs: 0,
             batches: 0,
+            headed: false,
             bar: None,
             epoch_began: Instant::now(),
             average: Average::default(),
@@ -48,7 +50,15 @@ impl Screen {
         }
     }
 
+    /// Names the columns, once, after everything that is said before the first epoch.
+    fn header(&mut self) {
+        if !std::mem::replace(&mut self.headed, true) {
+            self.say(&format!("\n{HEADER}"));
+        }
+    }
+
     fn step(&mut self, record: &StepRecord) {
+        self.header();
         if !self.bars {
             return;
         }
@@ -56,7 +66,7 @@ impl Screen {
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::new(batches as u64).with_finish(ProgressFinish::AndClear);
             if let Ok(style) = ProgressStyle::with_template(
-                "{prefix:>7} {bar:20} {pos}/{len}  {wide_msg} {eta} left",
+                "{prefix:>6} {bar:10} {pos}/{len} {wide_msg} {eta} left",
             ) {
                 bar.set_style(style.progress_chars("━╸─"));
             }
@@ -69,15 +79,16 @@ impl Screen {
         self.average.add(record);
         bar.set_position(record.batch as u64);
         bar.set_message(format!(
-            "loss {:.4}  acc {}  lr {}  {} img/s",
+            "loss {:.4} acc {:.1} % lr {} {} img/s",
             self.average.loss,
-            percent(self.average.accuracy),
+            self.average.accuracy * 100.0,
             rate(record.lr),
             count(self.average.speed as usize),
         ));
     }
 
     fn epoch(&mut self, record: &EpochRecord) {
+        self.header();
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
         }
@@ -126,7 +137,11 @@ impl Subscriber for Screen {
                     count(*parameters),
                     short(self.multiply_adds)
                 );
-                let plan = format!("{epochs} epochs of {} batches", count(*batches));
+                let plan = format!(
+                    "{} of {}",
+                    counted(*epochs, "epoch", "epochs"),
+                    counted(*batches, "batch", "batches")
+                );
                 self.say(&output::pairs(&[
                     ("data", images),
                     ("model", network),
@@ -137,8 +152,6 @@ impl Subscriber for Screen {
                 for note in notes {
                     self.say(&format!("note: {note}"));
                 }
-                self.say("");
-                self.say(HEADER);
                 self.epoch_began = Instant::now();
             }
             Event::Resumed {
@@ -147,10 +160,10 @@ impl Subscriber for Screen {
                 epoch,
             } => self.say(&match checkpoint {
                 Some(path) => format!(
-                    "going on from {} ({} epochs, {} steps done)",
+                    "going on from {} ({} and {} done)",
                     path.display(),
-                    epoch,
-                    count(*step)
+                    counted(*epoch, "epoch", "epochs"),
+                    counted(*step, "step", "steps")
                 ),
                 None => "no checkpoint was written yet: beginning anew".to_owned(),
             }),

@@ -111,7 +111,13 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "KEY=VALUE", value_parser = assignment, help_heading = "Run")]
     set: Vec<(String, String)>,
     /// Seed of every random draw [default: 42]
-    #[arg(long, value_name = "N", help_heading = "Run")]
+    #[arg(
+        long,
+        value_name = "N",
+        // TOML's integers have a sign, and config.toml must hold the seed.
+        value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64),
+        help_heading = "Run"
+    )]
     seed: Option<u64>,
     /// Where to compute: auto, flex, ndarray, cuda, cuda:1, … (see `gradus doctor`) [default: auto]
     #[arg(long, value_name = "NAME", help_heading = "Run")]
@@ -204,7 +210,6 @@ impl Settings {
             }
         }
         if let Some(seed) = self.seed {
-            // Through text: a seed that does not fit TOML's integers is refused by name.
             layers.set("seed", &seed.to_string())?;
         }
         if let Some(device) = &self.device {

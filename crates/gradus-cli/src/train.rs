@@ -11,9 +11,9 @@ use gradus_train::{
 };
 use serde_json::json;
 
-use crate::args::Speech;
+use crate::args::{Speech, path};
 use crate::failure::{End, Outcome, usage};
-use crate::numbers::{count, duration, percent};
+use crate::numbers::{count, counted, duration, percent};
 use crate::screen::Screen;
 use crate::settings::Settings;
 use crate::{data, interrupt, list, output};
@@ -39,7 +39,7 @@ pub(crate) struct TrainArgs {
     #[command(flatten)]
     settings: Settings,
     /// The run folder [default: a new one under runs/]
-    #[arg(long, value_name = "DIR", help_heading = "Run")]
+    #[arg(long, value_name = "DIR", value_parser = path, help_heading = "Run")]
     out: Option<PathBuf>,
     /// Go on with a run: from its `last` or `best` checkpoint, or from a run or checkpoint folder.
     ///
@@ -246,11 +246,11 @@ fn dry_run(
         output::line(list::layers(summary))?;
     }
     output::line(format!(
-        "\n{} epochs of {} batches of {}: {} steps on {backend}. This was a dry run: nothing was \
-         trained or written.",
-        config.epochs,
-        count(batches),
-        config.batch_size,
+        "\n{} of {}, {} images each: {} steps on {backend}. This was a dry run: nothing was trained \
+         or written.",
+        counted(config.epochs, "epoch", "epochs"),
+        counted(batches, "batch", "batches"),
+        count(config.batch_size),
         count(steps)
     ))?;
     Ok(End::Done)

@@ -168,7 +168,7 @@ impl Layers {
                 _ => String::new(),
             };
             TrainError::ConfigFile {
-                origin: "the configuration".to_owned(),
+                origin: "what the settings amount to".to_owned(),
                 problem: format!("{message}{place}{}", suggestion(message)),
             }
         })?;
