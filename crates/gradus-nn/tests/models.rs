@@ -247,6 +247,7 @@ fn parameter_names_are_stable() {
             .collect()
     };
     let cnn = ModelConfig {
+        depth: 1,
         width: Width::List(vec![4, 4]),
         ..ModelConfig::named("cnn").unwrap()
     };
@@ -500,7 +501,7 @@ fn first_layers_can_be_looked_at() {
     for (name, kind, shape) in [
         ("linear", FilterKind::Templates, [10, 3, 32, 32]),
         ("mlp", FilterKind::Filters, [512, 3, 32, 32]),
-        ("cnn", FilterKind::Filters, [32, 3, 3, 3]),
+        ("cnn", FilterKind::Filters, [24, 3, 3, 3]),
         ("resnet20", FilterKind::Filters, [16, 3, 3, 3]),
         ("airnet", FilterKind::Filters, [24, 3, 2, 2]),
     ] {

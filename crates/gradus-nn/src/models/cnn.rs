@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! stage   conv 3×3 → max pool 2×2 → norm → f,  then (depth − 1) × (conv 3×3 → norm → f)
-//! model   3 stages of 32, 64, 128 channels → global average pool → dropout → linear
+//! model   3 stages of 24, 48, 96 channels, depth 2 → global average pool → dropout → linear
 //! ```
 //!
 //! After Simonyan & Zisserman, "Very Deep Convolutional Networks", 2014, with batch normalisation and
 //! global pooling instead of hidden linear layers, which makes it small and indifferent to the image's
-//! size. The number of stages is the length of the list of widths.
+//! size. The number of stages is the length of the list of widths. The defaults are chosen for two CPU
+//! cores: 10 million multiply-adds an image, most of them at a quarter of the positions.
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -22,7 +23,7 @@ use crate::layers::{
 };
 use crate::{Initializer, Mode, NnError, Observer};
 
-pub(super) const WIDTHS: [usize; 3] = [32, 64, 128];
+pub(super) const WIDTHS: [usize; 3] = [24, 48, 96];
 
 /// The blocks of each stage.
 fn stages(config: &ModelConfig) -> Result<Vec<Vec<BlockConfig<'_>>>, NnError> {

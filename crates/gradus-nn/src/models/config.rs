@@ -23,8 +23,8 @@ pub const MODEL_NAMES: [&str; 9] = [
 ///
 /// | Name | linear | mlp | cnn | resnet20 | airnet |
 /// |---|---|---|---|---|---|
-/// | `width` | – | 512 | 32, 64, 128 | 16, 32, 64 | 64, 256, 256 |
-/// | `depth` | 0 | 2 hidden layers | 1 convolution a stage | 20 (6n + 2) | 2 convolutions a group |
+/// | `width` | – | 512 | 24, 48, 96 | 16, 32, 64 | 64, 256, 256 |
+/// | `depth` | 0 | 2 hidden layers | 2 convolutions a stage | 20 (6n + 2) | 2 convolutions a group |
 /// | `activation` | – | relu | relu | relu | gelu |
 /// | `norm` | – | batch | batch | batch | batch |
 /// | `dropout` | 0 | 0 | 0 | 0 | 0 |
@@ -114,6 +114,7 @@ impl ModelConfig {
             },
             Family::Cnn => Self {
                 width: Width::List(cnn::WIDTHS.to_vec()),
+                depth: 2,
                 ..base
             },
             Family::ResNet(depth) => Self {
