@@ -25,6 +25,7 @@ use crate::{data, interrupt, list, output};
 /// alone repeats the run: the same configuration gives the same weights, bit for bit, also when the
 /// run was interrupted and resumed.
 #[derive(Args)]
+#[command(allow_negative_numbers = true)] // so that `--epochs -3` is answered as a number
 #[command(after_help = "\
 Examples:
   gradus train                                        a CNN on the built-in set, about a minute

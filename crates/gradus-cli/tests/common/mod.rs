@@ -7,7 +7,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// A run that takes a fraction of a second.
-pub const TINY: [&str; 12] = [
+pub(crate) const TINY: [&str; 12] = [
     "--model",
     "linear",
     "--set",
@@ -23,12 +23,12 @@ pub const TINY: [&str; 12] = [
 ];
 
 /// A folder that goes away with the test.
-pub fn folder() -> TempDir {
+pub(crate) fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
 /// The binary, working in `folder`, with a cache of its own that is empty.
-pub fn gradus(folder: &Path) -> Command {
+pub(crate) fn gradus(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gradus"));
     prepare(|key, value| _ = command.env(key, value), folder);
     command.current_dir(folder).env_remove("RUST_BACKTRACE");
@@ -37,7 +37,7 @@ pub fn gradus(folder: &Path) -> Command {
 
 /// The same to be started in the background.
 #[allow(dead_code, reason = "not every test file interrupts")]
-pub fn background(folder: &Path) -> std::process::Command {
+pub(crate) fn background(folder: &Path) -> std::process::Command {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gradus"));
     prepare(|key, value| _ = command.env(key, value), folder);
     command.current_dir(folder);
@@ -49,7 +49,7 @@ fn prepare(mut env: impl FnMut(&str, std::path::PathBuf), folder: &Path) {
 }
 
 /// Runs `arguments`, which must succeed, and reads the one JSON value on stdout.
-pub fn json(folder: &Path, arguments: &[&str]) -> Value {
+pub(crate) fn json(folder: &Path, arguments: &[&str]) -> Value {
     let output = gradus(folder)
         .args(arguments)
         .assert()
@@ -62,12 +62,12 @@ pub fn json(folder: &Path, arguments: &[&str]) -> Value {
 }
 
 /// `train --json` with `TINY` and more.
-pub fn train(folder: &Path, more: &[&str]) -> Value {
+pub(crate) fn train(folder: &Path, more: &[&str]) -> Value {
     json(folder, &[&["train", "--json"], &TINY[..], more].concat())
 }
 
 /// Runs `arguments`, which must fail with `code`, and returns stderr.
-pub fn fails(folder: &Path, code: i32, arguments: &[&str]) -> String {
+pub(crate) fn fails(folder: &Path, code: i32, arguments: &[&str]) -> String {
     let output = gradus(folder)
         .args(arguments)
         .assert()
