@@ -1,16 +1,4 @@
 //! An optimizer as text: a rule, and what is done around it.
-//!
-//! ```
-//! use gradus_optim::OptimizerConfig;
-//!
-//! let config: OptimizerConfig = "AdamW(lr=3e-3, weight-decay=0.05) | clip-global(1.0) | no-decay".parse()?;
-//! assert_eq!(config.to_string(), "adamw(lr=0.003, weight_decay=0.05) | clip_global(1) | no_decay");
-//! assert_eq!(config.lr(), 3e-3);
-//!
-//! let error = "sgd(lr=0.1, momentun=0.9)".parse::<OptimizerConfig>().unwrap_err();
-//! assert!(error.to_string().contains("did you mean `momentum`?"));
-//! # Ok::<(), gradus_optim::OptimError>(())
-//! ```
 
 use crate::execute::AnyRule;
 use crate::hyper;
@@ -159,8 +147,20 @@ pub struct CatalogueEntry {
     pub slots: usize,
 }
 
-/// An optimizer: a rule, gradient clipping, and which parameters decay. See the
-/// [module documentation](self) for its text form.
+/// An optimizer: a rule, gradient clipping, and which parameters decay; read from and printed as
+/// text.
+///
+/// ```
+/// use gradus_optim::OptimizerConfig;
+///
+/// let config: OptimizerConfig = "AdamW(lr=3e-3, weight-decay=0.05) | clip-global(1.0) | no-decay".parse()?;
+/// assert_eq!(config.to_string(), "adamw(lr=0.003, weight_decay=0.05) | clip_global(1) | no_decay");
+/// assert_eq!(config.lr(), 3e-3);
+///
+/// let error = "sgd(lr=0.1, momentun=0.9)".parse::<OptimizerConfig>().unwrap_err();
+/// assert!(error.to_string().contains("did you mean `momentum`?"));
+/// # Ok::<(), gradus_optim::OptimError>(())
+/// ```
 ///
 /// After the rule, joined by `|`, in any order:
 ///

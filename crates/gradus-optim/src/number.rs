@@ -189,7 +189,7 @@ mod tests {
     use burn::tensor::Device;
 
     /// Every operation of the trait on one pair, by the formula `combine`.
-    fn combine<N: Number>(x: N, y: N) -> Vec<N> {
+    fn combine<N: Number>(x: N, y: &N) -> Vec<N> {
         vec![
             x.clone() + y.clone(),
             x.clone() - y.clone() * 2.0,
@@ -213,11 +213,11 @@ mod tests {
         let device = Device::flex();
         let tensors = combine(
             Tensor::<1>::from_floats(xs, &device),
-            Tensor::<1>::from_floats(ys, &device),
+            &Tensor::<1>::from_floats(ys, &device),
         );
         for (i, (&x, &y)) in xs.iter().zip(&ys).enumerate() {
-            let exact = combine(x, y);
-            let lanes = combine(Lane(x as f32), Lane(y as f32));
+            let exact = combine(x, &y);
+            let lanes = combine(Lane(x as f32), &Lane(y as f32));
             for (op, value) in exact.iter().enumerate() {
                 assert!(
                     (f64::from(lanes[op].0) - value).abs() < 1e-6,

@@ -1,6 +1,13 @@
 //! The executions of a rule agree in f64 to 1e-12. A process of its own: the type of a device's
 //! numbers is set once per process.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
 use burn::module::{Module, Param};
 use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{DType, Device, FloatDType, Tensor, TensorData};

@@ -3,6 +3,13 @@
 //! The full sequences are in the project's shared folder (`shared/fixtures`, made by the scripts in
 //! `shared/tools`); a few are quoted here, so that every checkout has a check.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
 use gradus_optim::{
     Adam, AdamW, Hyperparameters, OptimizerConfig, Rule, RuleConfig, ScheduleConfig, Sgd, Value,
     trajectory,

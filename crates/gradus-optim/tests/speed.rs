@@ -1,6 +1,13 @@
 //! How long a step takes. Ignored, for it measures rather than tests:
 //! `cargo test --release -p gradus-optim --test speed -- --ignored --nocapture`
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
 use burn::module::{Module, Param};
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::{Device, Tensor};
