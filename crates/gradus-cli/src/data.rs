@@ -238,6 +238,7 @@ fn verify_data(args: &VerifyArgs) -> Outcome {
     }
     let published = match found.published_checksum {
         Some(true) => "size and checksums are the published ones",
+        _ if found.path.is_none() => "drawn from its seed",
         _ => "nothing is published about this file; every image was read",
     };
     let counts: Vec<usize> = found.classes.iter().map(|(_, count)| *count).collect();
@@ -245,6 +246,10 @@ fn verify_data(args: &VerifyArgs) -> Outcome {
         counts.iter().min().unwrap_or(&0),
         counts.iter().max().unwrap_or(&0),
     );
+    let each = match least == most {
+        true => count(*most),
+        false => format!("{} to {}", count(*least), count(*most)),
+    };
     let mut rows = vec![
         ("data", found.spec.to_string()),
         (
@@ -258,12 +263,7 @@ fn verify_data(args: &VerifyArgs) -> Outcome {
         ("shape", found.shape.to_string()),
         (
             "classes",
-            format!(
-                "{}, with {} to {} training images each",
-                counts.len(),
-                count(*least),
-                count(*most)
-            ),
+            format!("{}, with {each} training images each", counts.len()),
         ),
         ("fingerprint", found.fingerprint.clone()),
         ("verdict", published.to_owned()),

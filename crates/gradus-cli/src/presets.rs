@@ -76,7 +76,7 @@ mod tests {
                 .unwrap_or_else(|error| panic!("{}: {error}", preset.name));
             assert!(preset.text.starts_with("# "), "{}", preset.name);
             assert!(
-                (20..90).contains(&preset.about().len()),
+                (20..95).contains(&preset.about().chars().count()),
                 "{}",
                 preset.about()
             );

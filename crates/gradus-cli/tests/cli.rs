@@ -480,7 +480,7 @@ fn doctor_and_completions_speak() {
             .args(["completions", shell])
             .assert()
             .success()
-            .stdout(predicate::str::contains("--optimizer"));
+            .stdout(predicate::str::contains("label-smoothing"));
     }
 }
 
