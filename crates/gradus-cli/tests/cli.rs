@@ -1,5 +1,7 @@
 //! The verbs as a person types them: what they print, what they write, how they refuse.
 
+#![allow(clippy::unwrap_used)] // a test panics where it fails, in its helper functions too
+
 mod common;
 
 use std::fs;

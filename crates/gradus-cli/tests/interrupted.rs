@@ -1,5 +1,6 @@
 //! What survives an interruption: Ctrl-C, SIGTERM, SIGKILL at any moment.
 
+#![allow(clippy::unwrap_used)] // a test panics where it fails, in its helper functions too
 #![cfg(unix)]
 
 mod common;
