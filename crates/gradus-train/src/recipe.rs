@@ -14,6 +14,7 @@ use crate::{RunConfig, TrainError};
 /// # Errors
 /// [`TrainError::Model`] for an unknown model.
 pub fn recipe(model: &str, data: &DataSpec) -> Result<RunConfig, TrainError> {
+    let photographs = !matches!(data, DataSpec::Shapes);
     let (optimizer, schedule, epochs, loss) = match model {
         "linear" => ("sgd(lr=0.01, momentum=0.9)", "cosine", 10, Loss::default()),
         "mlp" => ("sgd(lr=0.05, momentum=0.9, weight_decay=5e-4)", "cosine", 10, Loss::default()),
@@ -26,7 +27,7 @@ pub fn recipe(model: &str, data: &DataSpec) -> Result<RunConfig, TrainError> {
         "cnn" => (
             "sgd(lr=0.1, momentum=0.9, nesterov=true, weight_decay=5e-4)",
             "onecycle",
-            5,
+            if photographs { 15 } else { 4 },
             Loss::default(),
         ),
         // He et al. (2015), section 4.2, shortened: 0.1 with momentum 0.9 and decay 1e-4.
@@ -37,7 +38,6 @@ pub fn recipe(model: &str, data: &DataSpec) -> Result<RunConfig, TrainError> {
             Loss::default(),
         ),
     };
-    let photographs = !matches!(data, DataSpec::Shapes);
     let mut data = DataConfig::new(data.clone());
     if photographs && !matches!(model, "linear" | "mlp") {
         data.augmentation = Augmentation {
