@@ -3,6 +3,9 @@
 //!
 //! To look at the pages: `GRADUS_REPORT_KEEP=/tmp/reports cargo test --release -p gradus-report`.
 
+// The functions that tests share are tests too, which the lint's own exception does not see.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::path::Path;

@@ -147,7 +147,9 @@ fn subtitle(run: &Run) -> String {
                 .as_deref()
                 .map(|s| s.get(..16).unwrap_or(s).replace('T', " ")),
         );
-        parts.extend(info.device.as_deref().map(|d| format!("device {d}")));
+        // What ran, rather than what was asked for ("auto").
+        let device = info.backend.as_deref().or(info.device.as_deref());
+        parts.extend(device.map(|d| format!("device {d}")));
         parts.extend(info.seed.map(|s| format!("seed {s}")));
     }
     parts.extend(

@@ -1,6 +1,7 @@
 //! A made-up but lifelike run folder, written the way the trainer writes one. No randomness: noise
 //! is a hash of the index, so that snapshots hold.
 
+use std::f64::consts::{PI, TAU};
 use std::path::Path;
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -83,7 +84,7 @@ impl Fixture {
         if t < 0.2 {
             0.1 * t / 0.2
         } else {
-            0.05 * (1.0 + (std::f64::consts::PI * (t - 0.2) / 0.8).cos())
+            0.05 * (1.0 + (PI * (t - 0.2) / 0.8).cos())
         }
     }
 
@@ -202,7 +203,7 @@ impl Fixture {
         let (k, side) = (32_u64, 5_u64);
         let mut values = Vec::new();
         for i in 0..k {
-            let (turn, phase) = (noise(i) * 6.28, noise(i + 99) * 6.28);
+            let (turn, phase) = (noise(i) * TAU, noise(i + 99) * TAU);
             for c in 0..3 {
                 for p in 0..side * side {
                     let (x, y) = ((p % side) as f64 - 2.0, (p / side) as f64 - 2.0);
