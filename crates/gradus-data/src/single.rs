@@ -37,12 +37,10 @@ pub fn read_image(path: &Path, shape: ImageShape) -> Result<Vec<u8>, DataError> 
             "larger than 512 MiB, so it is no photograph",
         ));
     }
-    // The entry of a folder is named relative to it; here the file is all there is.
-    let folder = path.parent().unwrap_or(Path::new(""));
-    let entry = path
-        .file_name()
-        .map_or_else(String::new, |name| name.to_string_lossy().into());
-    let picture = decode::decode(folder, &entry, &bytes)?;
+    let picture = decode::decode(path, "", &bytes).map_err(|error| match error {
+        DataError::Entry { problem, .. } => DataError::file(path.display(), problem),
+        other => other,
+    })?;
     let mut pixels = vec![0; shape.bytes()];
     picture.write(&mut Resizer::new(), shape, &mut pixels);
     Ok(pixels)

@@ -120,8 +120,8 @@ impl Data {
         let mut test: Vec<u32> = (0..dataset.test.len() as u32).collect();
         let limit = config.limit.batches.saturating_mul(config.batch_size);
         if limit > 0 {
-            split.validation.truncate(limit);
-            test.truncate(limit);
+            spread(&mut split.validation, limit);
+            spread(&mut test, limit);
         }
         Ok(Self {
             name: dataset.name,
@@ -134,6 +134,15 @@ impl Data {
             test,
             normalization,
         })
+    }
+}
+
+/// Keeps `limit` of `indices`, evenly spaced: the first ones of a set in class folders would all be of
+/// one class.
+fn spread(indices: &mut Vec<u32>, limit: usize) {
+    let length = indices.len();
+    if length > limit {
+        *indices = (0..limit).map(|place| indices[place * length / limit]).collect();
     }
 }
 
