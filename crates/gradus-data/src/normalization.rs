@@ -161,10 +161,10 @@ mod tests {
         let images = Images::new(ImageShape::new(3, 4, 4), pixels, vec![0; 100]).unwrap();
         let all: Vec<u32> = (0..100).collect();
         let table = Normalization::measure(&images, &all).unwrap().table();
-        for c in 0..3 {
+        for (c, table) in table.iter().enumerate() {
             let x: Vec<f64> = (0..100)
                 .flat_map(|i| &images.image(i)[c * 16..(c + 1) * 16])
-                .map(|&p| f64::from(table[c][usize::from(p)]))
+                .map(|&p| f64::from(table[usize::from(p)]))
                 .collect();
             let mean = x.iter().sum::<f64>() / x.len() as f64;
             let var = x.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / x.len() as f64;

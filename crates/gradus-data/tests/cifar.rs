@@ -1,5 +1,7 @@
 //! The binary readers: exact on the authors' records, and clear about everything else.
 
+#![allow(clippy::unwrap_used)] // a test panics where it fails, in its helper functions too
+
 mod common;
 
 use common::{gz, open, place, plant, refusal, shared, tar, tar_entry, xz, zip};

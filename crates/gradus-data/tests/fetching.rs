@@ -1,5 +1,7 @@
 //! Downloads from a server that misbehaves: the right error, and nothing partial in the cache.
 
+#![allow(clippy::unwrap_used)] // a test panics where it fails, in its helper functions too
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -15,7 +17,7 @@ const QUICK: FetchOptions = FetchOptions {
 };
 
 fn contents() -> Vec<u8> {
-    (0..200_000u32).map(|i| (i * i >> 7) as u8).collect()
+    (0..200_000u32).map(|i| ((i * i) >> 7) as u8).collect()
 }
 
 /// A server on the loopback that hands every connection (after its request) to `answer`.

@@ -1,5 +1,7 @@
 //! The loader's promise: the same bytes in the same order, whatever the number of threads.
 
+#![allow(clippy::unwrap_used)] // a test panics where it fails, in its helper functions too
+
 use std::sync::Arc;
 
 use gradus_data::{

@@ -1,5 +1,7 @@
 //! A pack is read back as it was written, and no damage goes unnoticed.
 
+#![allow(clippy::unwrap_used)] // a test panics where it fails, in its helper functions too
+
 mod common;
 
 use common::{open, place};

@@ -1,5 +1,7 @@
 //! The built-in set: the same everywhere, balanced, and blind to colour.
 
+#![allow(clippy::unwrap_used)] // a test panics where it fails, in its helper functions too
+
 use gradus_data::{DataSpec, Dataset, OpenOptions, shapes};
 
 fn small() -> Dataset {

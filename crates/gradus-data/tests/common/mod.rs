@@ -1,4 +1,5 @@
 //! What several of these tests need: archives made byte by byte, and small pictures.
+#![allow(clippy::print_stdout)] // a skipped test says so loudly
 #![allow(dead_code)] // each test binary uses its own part
 
 use std::io::{Cursor, Write};
