@@ -1,5 +1,7 @@
 //! What the model zoo promises: sizes, names, shapes, determinism, and honest refusals.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor};
 use gradus_nn::{

@@ -29,7 +29,7 @@
 //! the same on every backend. A layer has a seed of its own.
 
 mod draw;
-mod lsuv;
+pub mod lsuv;
 mod shape;
 
 use std::fmt;

@@ -16,7 +16,7 @@
 //! `torch.nn.CrossEntropyLoss`, whose weighted mean divides by the sum of the weights.
 
 mod forms;
-mod penalty;
+pub mod penalty;
 
 use std::fmt;
 use std::str::FromStr;
