@@ -9,11 +9,19 @@
 //! Expected:  plain SGD and SGD with momentum both reach w = 3, b = -2; momentum gets there sooner.
 //! Time:      a moment.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "an example talks to the person who runs it"
+)]
+
 use gradus::optim::{Sgd, VectorOptimizer};
 
 /// Twenty points on the line y = 3x − 2.
 fn points() -> Vec<(f64, f64)> {
-    (0..20).map(|i| f64::from(i) / 10.0 - 1.0).map(|x| (x, 3.0 * x - 2.0)).collect()
+    (0..20)
+        .map(|i| f64::from(i) / 10.0 - 1.0)
+        .map(|x| (x, 3.0 * x - 2.0))
+        .collect()
 }
 
 /// The gradient of the loss at θ = (w, b), by the formula above.
@@ -28,8 +36,14 @@ fn gradient(theta: &[f64]) -> Vec<f64> {
 
 fn main() {
     // The same update rule that trains networks, here on a vector of two numbers.
-    let plain = Sgd { momentum: 0.0, ..Sgd::default() };
-    let momentum = Sgd { momentum: 0.9, ..Sgd::default() };
+    let plain = Sgd {
+        momentum: 0.0,
+        ..Sgd::default()
+    };
+    let momentum = Sgd {
+        momentum: 0.9,
+        ..Sgd::default()
+    };
     for (name, rule) in [("plain", plain), ("momentum 0.9", momentum)] {
         println!("{name}:");
         let mut optimizer = VectorOptimizer::new(rule, 2);
@@ -38,7 +52,10 @@ fn main() {
             let gradient = gradient(&theta);
             optimizer.step(0.05, &mut theta, &gradient);
             if [1, 3, 10, 30, 100, 300].contains(&step) {
-                println!("  step {step:3}   w = {:8.4}   b = {:8.4}", theta[0], theta[1]);
+                println!(
+                    "  step {step:3}   w = {:8.4}   b = {:8.4}",
+                    theta[0], theta[1]
+                );
             }
         }
     }

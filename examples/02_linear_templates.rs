@@ -13,6 +13,11 @@
 //!            that shows the ten templates.
 //! Time:      about 20 seconds on two cores.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "an example talks to the person who runs it"
+)]
+
 use gradus::report::write_report;
 use gradus::train::{Ended, Event, Trainer, build_model, fitted, recipe};
 
@@ -36,7 +41,10 @@ fn main() -> anyhow::Result<()> {
         .fit(model)?;
 
     if let Ended::Finished(summary) = &outcome.ended {
-        println!("test accuracy {:.1} % (chance is 10 %)", 100.0 * summary.test_accuracy);
+        println!(
+            "test accuracy {:.1} % (chance is 10 %)",
+            100.0 * summary.test_accuracy
+        );
     }
     let report = write_report(&outcome.run_dir)?;
     println!("the templates are in {}", report.html.display());

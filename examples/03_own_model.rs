@@ -12,6 +12,11 @@
 //! Expected:  about 90 % test accuracy after six epochs.
 //! Time:      about a minute on two cores.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "an example talks to the person who runs it"
+)]
+
 use gradus::prelude::*;
 
 #[derive(Module, Debug)]
@@ -41,8 +46,12 @@ impl MyNet {
             norm1: BatchNormConfig::new(32).init(device)?,
             conv2: conv([32, 64], 3)?,
             norm2: BatchNormConfig::new(64).init(device)?,
-            dropout: DropoutConfig::new(0.1).with_seed(seeds.next_seed()).init()?,
-            head: LinearConfig::new(64, classes).with_seed(seeds.next_seed()).init(device)?,
+            dropout: DropoutConfig::new(0.1)
+                .with_seed(seeds.next_seed())
+                .init()?,
+            head: LinearConfig::new(64, classes)
+                .with_seed(seeds.next_seed())
+                .init(device)?,
         })
     }
 }
@@ -66,17 +75,19 @@ fn main() -> anyhow::Result<()> {
 
     let data = config.data.open()?;
     let (classes, seed) = (data.classes.len(), config.seed);
-    let trainer = Trainer::new(config, data)?.model_name("my-net").subscribe(|event: &Event| {
-        if let Event::Epoch(epoch) = event {
-            println!(
-                "epoch {}   loss {:.3}   validation {:.1} %   {:.0} images/s",
-                epoch.epoch,
-                epoch.train_loss,
-                100.0 * epoch.val_accuracy.unwrap_or(f64::NAN),
-                epoch.images_per_second
-            );
-        }
-    });
+    let trainer = Trainer::new(config, data)?
+        .model_name("my-net")
+        .subscribe(|event: &Event| {
+            if let Event::Epoch(epoch) = event {
+                println!(
+                    "epoch {}   loss {:.3}   validation {:.1} %   {:.0} images/s",
+                    epoch.epoch,
+                    epoch.train_loss,
+                    100.0 * epoch.val_accuracy.unwrap_or(f64::NAN),
+                    epoch.images_per_second
+                );
+            }
+        });
     let model = MyNet::new(classes, seed, &trainer.device())?;
     let outcome = trainer.fit(model)?;
     if let Ended::Finished(summary) = outcome.ended {

@@ -13,6 +13,11 @@
 //! Expected:  the bowl's minimum on numbers, then a network that separates two spirals.
 //! Time:      a few seconds.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "an example talks to the person who runs it"
+)]
+
 use burn::optim::GradientsParams;
 use gradus::optim::{ModelOptimizer, Number, Rule, Slot, minimise};
 use gradus::prelude::*;
@@ -59,7 +64,11 @@ fn spirals(device: &Device) -> (Tensor<2>, Tensor<1, Int>) {
 }
 
 fn main() -> anyhow::Result<()> {
-    let lion = Lion { beta_1: 0.9, beta_2: 0.99, weight_decay: 0.0 };
+    let lion = Lion {
+        beta_1: 0.9,
+        beta_2: 0.99,
+        weight_decay: 0.0,
+    };
 
     // On numbers: the bowl ½‖θ‖², whose gradient is θ.
     let theta = minimise(&lion, 0.01, &[1.0, -2.0], 400, |theta| theta.to_vec());
@@ -71,12 +80,20 @@ fn main() -> anyhow::Result<()> {
     let (points, labels) = spirals(&device);
     let mut hidden = LinearConfig::new(2, 64).with_seed(1).init(&device)?;
     let mut head = LinearConfig::new(64, 2).with_seed(2).init(&device)?;
-    let mut optimizers = [ModelOptimizer::with_rule(lion.clone())?, ModelOptimizer::with_rule(lion)?];
+    let mut optimizers = [
+        ModelOptimizer::with_rule(lion.clone())?,
+        ModelOptimizer::with_rule(lion)?,
+    ];
     for step in 0..=1500 {
         let logits = head.forward(hidden.forward(points.clone()).sin());
         let loss = Loss::default().forward(logits.clone(), labels.clone());
         if step % 300 == 0 {
-            let right = logits.argmax(1).flatten::<1>(0, 1).equal(labels.clone()).int().sum();
+            let right = logits
+                .argmax(1)
+                .flatten::<1>(0, 1)
+                .equal(labels.clone())
+                .int()
+                .sum();
             let right: i32 = right.into_scalar();
             let value: f32 = loss.clone().into_scalar();
             println!("step {step:4}   loss {value:.4}   right {right} of 400");

@@ -9,6 +9,11 @@
 //! Expected:  on CIFAR-10 about 70 % after 3 epochs; on `shapes` above 90 %.
 //! Time:      CIFAR-10 about 10 minutes on two cores, `shapes` about one.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "an example talks to the person who runs it"
+)]
+
 use std::sync::Arc;
 
 use burn::optim::GradientsParams;
@@ -33,17 +38,30 @@ fn tensors(batch: Batch, device: &Device) -> (Tensor<4>, Tensor<1, Int>) {
 }
 
 fn right(logits: Tensor<2>, labels: Tensor<1, Int>) -> i64 {
-    logits.argmax(1).flatten::<1>(0, 1).equal(labels).int().sum().into_scalar::<i64>()
+    logits
+        .argmax(1)
+        .flatten::<1>(0, 1)
+        .equal(labels)
+        .int()
+        .sum()
+        .into_scalar::<i64>()
 }
 
 fn main() -> anyhow::Result<()> {
-    let spec: DataSpec = std::env::args().nth(1).as_deref().unwrap_or("shapes").parse()?;
+    let spec: DataSpec = std::env::args()
+        .nth(1)
+        .as_deref()
+        .unwrap_or("shapes")
+        .parse()?;
     let data = spec.open(&OpenOptions::default())?;
     let (train, test) = (Arc::new(data.train), Arc::new(data.test));
     let all: Vec<u32> = (0..train.len() as u32).collect();
     let normalization = Normalization::measure(&train, &all)?;
     let augmentation = Augmentation {
-        crop: Some(Crop { padding: 4, mode: PaddingMode::Reflect }),
+        crop: Some(Crop {
+            padding: 4,
+            mode: PaddingMode::Reflect,
+        }),
         flip: Flip::Random,
         cutout: 0,
     };
@@ -77,7 +95,10 @@ fn main() -> anyhow::Result<()> {
             let logits = model.forward(images, Mode::train(SEED, step));
             let value = loss.forward(logits, labels);
             if step % 50 == 0 {
-                println!("step {step:4}   loss {:.3}", value.clone().into_scalar::<f32>());
+                println!(
+                    "step {step:4}   loss {:.3}",
+                    value.clone().into_scalar::<f32>()
+                );
             }
             let gradients = GradientsParams::from_grads(value.backward(), &model);
             model = optimizer.step(schedule.lr(step, total, rule.lr()), model, gradients);
@@ -87,9 +108,10 @@ fn main() -> anyhow::Result<()> {
         let (plain, frozen) = (device.clone().without_autodiff(), model.valid());
         let order: Vec<u32> = (0..test.len() as u32).collect();
         let mut correct = 0;
-        for batch in
-            Loader::new(Arc::clone(&test), LoaderConfig::new(order, 250, normalization.clone()))?
-        {
+        for batch in Loader::new(
+            Arc::clone(&test),
+            LoaderConfig::new(order, 250, normalization.clone()),
+        )? {
             let (images, labels) = tensors(batch?, &plain);
             correct += right(frozen.forward(images, Mode::Eval), labels);
         }

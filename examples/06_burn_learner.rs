@@ -8,6 +8,11 @@
 //! Expected:  Burn's own progress output, and above 80 % validation accuracy after 4 epochs.
 //! Time:      about half a minute on two cores.
 
+#![allow(
+    clippy::print_stdout,
+    reason = "an example talks to the person who runs it"
+)]
+
 use burn::data::dataloader::{DataLoaderBuilder, batcher::Batcher};
 use burn::data::dataset::{Dataset, DatasetError};
 use burn::lr_scheduler::constant::ConstantLr;
@@ -23,15 +28,21 @@ use gradus::prelude::*;
 
 /// One of our models, taught the two steps that Burn's Learner asks for.
 #[derive(Module, Debug)]
-struct Taught(AnyModel);
+struct Taught {
+    model: AnyModel,
+}
 
 type Input = (Tensor<4>, Tensor<1, Int>);
 
 impl Taught {
     fn classify(&self, (images, targets): Input, mode: Mode) -> ClassificationOutput {
-        let output = self.0.forward(images, mode);
+        let output = self.model.forward(images, mode);
         let loss = Loss::default().forward(output.clone(), targets.clone());
-        ClassificationOutput { loss, output, targets }
+        ClassificationOutput {
+            loss,
+            output,
+            targets,
+        }
     }
 }
 
@@ -82,7 +93,11 @@ impl Batcher<(Vec<u8>, i32), Input> for ToTensors {
 }
 
 fn main() -> anyhow::Result<()> {
-    let options = OpenOptions { shapes_train: 5_000, shapes_test: 1_000, ..OpenOptions::default() };
+    let options = OpenOptions {
+        shapes_train: 5_000,
+        shapes_test: 1_000,
+        ..OpenOptions::default()
+    };
     let data = DataSpec::Shapes.open(&options)?;
     let device = gradus::train::device("auto")?.0;
     let loader = |images: Images| {
@@ -92,7 +107,9 @@ fn main() -> anyhow::Result<()> {
             .set_device(device.clone())
             .build(Pictures(images))
     };
-    let model = Taught(ModelConfig::named("cnn")?.init(&device.clone().autodiff())?);
+    let model = Taught {
+        model: ModelConfig::named("cnn")?.init(&device.clone().autodiff())?,
+    };
     let optimizer = ModuleOptimizer::from(Adam::default());
 
     let folder = std::env::temp_dir().join("gradus-burn-learner");

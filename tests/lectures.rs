@@ -1,5 +1,7 @@
 //! The worked examples of the lectures, as tests.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
 use burn::optim::GradientsParams;
 use burn::tensor::TensorData;
 use gradus::nn::LinearClassifier;
@@ -15,7 +17,9 @@ fn zeros(device: &Device) -> AnyModel {
 fn images(seed: u64, n: usize, device: &Device) -> Tensor<4> {
     use rand::RngExt;
     let mut rng = gradus::random::stream(seed, gradus::random::Purpose::Synthesis, 0, 0);
-    let values: Vec<f32> = (0..n * 3 * 32 * 32).map(|_| rng.random::<f32>() - 0.5).collect();
+    let values: Vec<f32> = (0..n * 3 * 32 * 32)
+        .map(|_| rng.random::<f32>() - 0.5)
+        .collect();
     Tensor::from_data(TensorData::new(values, [n, 3, 32, 32]), device)
 }
 
@@ -69,24 +73,39 @@ fn the_gradient_of_the_hinge_loss_is_the_lectures_formula() {
     let (x, y) = ([0.5, -1.0, 2.0], 1_usize);
     let w = [[0.1, 0.2, 0.3], [0.3, -0.2, 0.1], [-0.4, 0.1, 0.6]];
     let loss = |w: &[f64]| -> f64 {
-        let s: Vec<f64> = w.chunks(3).map(|row| row.iter().zip(x).map(|(a, b)| a * b).sum()).collect();
-        (0..3).filter(|&j| j != y).map(|j| (s[j] - s[y] + 1.0).max(0.0)).sum()
+        let s: Vec<f64> = w
+            .chunks(3)
+            .map(|row| row.iter().zip(x).map(|(a, b)| a * b).sum())
+            .collect();
+        (0..3)
+            .filter(|&j| j != y)
+            .map(|j| (s[j] - s[y] + 1.0).max(0.0))
+            .sum()
     };
     let numerical = numerical_gradient(loss, &w.concat(), 1e-6);
 
     let device = Device::flex().autodiff();
     // Burn's layout is [inputs, classes].
-    let columns: Vec<f32> =
-        (0..9).map(|at| w[at % 3][at / 3] as f32).collect();
-    let weight =
-        Tensor::<2>::from_data(TensorData::new(columns, [3, 3]), &device).require_grad();
+    let columns: Vec<f32> = (0..9).map(|at| w[at % 3][at / 3] as f32).collect();
+    let weight = Tensor::<2>::from_data(TensorData::new(columns, [3, 3]), &device).require_grad();
     let input = Tensor::<2>::from_floats([[0.5, -1.0, 2.0]], &device);
     let hinge: Loss = "hinge".parse().unwrap();
-    let value = hinge.forward(input.matmul(weight.clone()), Tensor::from_ints([1], &device));
-    let gradient: Vec<f32> =
-        weight.grad(&value.backward()).unwrap().transpose().into_data().iter().collect();
+    let value = hinge.forward(
+        input.matmul(weight.clone()),
+        Tensor::from_ints([1], &device),
+    );
+    let gradient: Vec<f32> = weight
+        .grad(&value.backward())
+        .unwrap()
+        .transpose()
+        .into_data()
+        .iter()
+        .collect();
     for (analytic, numeric) in gradient.iter().zip(&numerical) {
-        assert!((f64::from(*analytic) - numeric).abs() < 1e-4, "{gradient:?} {numerical:?}");
+        assert!(
+            (f64::from(*analytic) - numeric).abs() < 1e-4,
+            "{gradient:?} {numerical:?}"
+        );
     }
 }
 
@@ -111,7 +130,9 @@ fn the_mini_batch_gradient_of_the_lecture() {
 fn averaging_gradients_is_the_gradient_of_the_averaged_loss() {
     let device = Device::flex().autodiff();
     let model = ModelConfig::named("linear").unwrap().init(&device).unwrap();
-    let AnyModel::Linear(model) = model else { unreachable!("asked for linear") };
+    let AnyModel::Linear(model) = model else {
+        unreachable!("asked for linear")
+    };
     let gradient = |model: &LinearClassifier, x: Tensor<4>, y: &[i32], loss: &Loss| -> Vec<f32> {
         let labels = Tensor::<1, Int>::from_ints(y, &device);
         let value = loss.forward(model.forward(x, Mode::train(0, 0)), labels);
@@ -131,12 +152,19 @@ fn averaging_gradients_is_the_gradient_of_the_averaged_loss() {
     let (x1, x2) = (x.clone().narrow(0, 0, 1), x.clone().narrow(0, 1, 1));
     for loss in gradus::nn::LOSS_NAMES {
         let loss: Loss = loss.parse().unwrap();
-        let (g1, g2) = (gradient(&model, x1.clone(), &[3], &loss), gradient(&model, x2.clone(), &[8], &loss));
+        let (g1, g2) = (
+            gradient(&model, x1.clone(), &[3], &loss),
+            gradient(&model, x2.clone(), &[8], &loss),
+        );
         let both = gradient(&model, x.clone(), &[3, 8], &loss);
         let largest = both.iter().fold(0.0_f32, |a, b| a.max(b.abs()));
         for i in 0..both.len() {
             let mean = (g1[i] + g2[i]) / 2.0;
-            assert!((mean - both[i]).abs() <= 1e-5 * largest, "{loss} {i}: {mean} {}", both[i]);
+            assert!(
+                (mean - both[i]).abs() <= 1e-5 * largest,
+                "{loss} {i}: {mean} {}",
+                both[i]
+            );
         }
     }
 }

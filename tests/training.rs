@@ -1,8 +1,10 @@
 //! What the trainer promises, on tiny runs.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
+
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gradus::prelude::*;
 use gradus::train::{Resume, StopSignal, Summary, TrainError};
@@ -81,9 +83,18 @@ fn a_run_stopped_after_any_batch_and_resumed_ends_with_the_same_weights() {
             })
             .fit(model)
             .unwrap();
-        assert_eq!(outcome.ended, Ended::Interrupted { signal: 15, step: stop_after });
+        assert_eq!(
+            outcome.ended,
+            Ended::Interrupted {
+                signal: 15,
+                step: stop_after
+            }
+        );
         let resumed = run(&config(0), &out, Some(Resume::Last)).unwrap();
-        assert_eq!(resumed.weights_sha256, whole.weights_sha256, "stopped after {stop_after}");
+        assert_eq!(
+            resumed.weights_sha256, whole.weights_sha256,
+            "stopped after {stop_after}"
+        );
         assert_eq!(resumed.val_accuracy, whole.val_accuracy);
         let steps = |out: &Path| -> Vec<(u64, u64)> {
             let log = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
@@ -91,11 +102,18 @@ fn a_run_stopped_after_any_batch_and_resumed_ends_with_the_same_weights() {
                 .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
                 .filter(|event| event["event"] == "step")
                 .map(|step| {
-                    (step["step"].as_u64().unwrap(), step["loss"].as_f64().unwrap().to_bits())
+                    (
+                        step["step"].as_u64().unwrap(),
+                        step["loss"].as_f64().unwrap().to_bits(),
+                    )
                 })
                 .collect()
         };
-        assert_eq!(steps(&out), steps(&folder.path().join("whole")), "the logs agree too");
+        assert_eq!(
+            steps(&out),
+            steps(&folder.path().join("whole")),
+            "the logs agree too"
+        );
     }
 }
 
@@ -106,10 +124,23 @@ fn a_run_that_diverges_names_the_place_and_keeps_its_checkpoints() {
     config.schedule = "constant".parse().unwrap();
     config.optimizer = "sgd(lr=1e30)".parse().unwrap();
     let error = run(&config, &folder.path().join("run"), None).unwrap_err();
-    let TrainError::NotFinite { epoch: 1, ref tensor, .. } = error else { panic!("{error}") };
-    assert!(tensor.contains('.') || tensor.contains("logits"), "{tensor}");
+    let TrainError::NotFinite {
+        epoch: 1,
+        ref tensor,
+        ..
+    } = error
+    else {
+        panic!("{error}")
+    };
+    assert!(
+        tensor.contains('.') || tensor.contains("logits"),
+        "{tensor}"
+    );
     let message = error.to_string();
-    assert!(message.contains("epoch 1, batch") && message.contains("learning rate"), "{message}");
+    assert!(
+        message.contains("epoch 1, batch") && message.contains("learning rate"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -120,8 +151,14 @@ fn a_folder_that_holds_a_run_is_not_overwritten() {
     run(&config, folder.path(), None).unwrap();
     let before = std::fs::read(folder.path().join("model.safetensors")).unwrap();
     let message = run(&config, folder.path(), None).unwrap_err().to_string();
-    assert!(message.contains("already holds a run") && message.contains("--resume"), "{message}");
-    assert_eq!(std::fs::read(folder.path().join("model.safetensors")).unwrap(), before);
+    assert!(
+        message.contains("already holds a run") && message.contains("--resume"),
+        "{message}"
+    );
+    assert_eq!(
+        std::fs::read(folder.path().join("model.safetensors")).unwrap(),
+        before
+    );
 }
 
 #[test]
@@ -132,7 +169,9 @@ fn a_run_is_not_continued_on_other_data() {
     run(&config, folder.path(), None).unwrap();
     config.data.seed = 1;
     config.epochs = 2;
-    let message = run(&config, folder.path(), Some(Resume::Last)).unwrap_err().to_string();
+    let message = run(&config, folder.path(), Some(Resume::Last))
+        .unwrap_err()
+        .to_string();
     assert!(message.contains("data set is not the one"), "{message}");
 }
 
@@ -159,7 +198,12 @@ fn stopping_rules_fire_and_say_so() {
     patient.stop.min_delta = 0.5;
     let summary = run(&patient, &folder.path().join("patience"), None).unwrap();
     assert!(summary.epochs < 50);
-    assert!(summary.stopped.unwrap().contains("has not improved for 2 epochs"));
+    assert!(
+        summary
+            .stopped
+            .unwrap()
+            .contains("has not improved for 2 epochs")
+    );
 
     let mut still = config(0);
     still.optimizer = "sgd(lr=1e-12)".parse().unwrap();
