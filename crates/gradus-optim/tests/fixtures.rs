@@ -121,8 +121,13 @@ fn rules_equal_torch_and_optax() {
             .zip(case["iterates"].as_array().unwrap())
             .enumerate()
         {
-            // PyTorch keeps NAdam's running product Π as an f32 tensor; we keep it in f64.
-            let tolerance = if name == "nadam" { 1e-10 } else { 1e-12 };
+            // PyTorch keeps NAdam's running product Π and ASGD's rate ηₜ as f32 tensors; ours are f64.
+            // With ηₜ rounded to f32, ASGD agrees to the last bit; with Π rounded, so does NAdam's first step.
+            let tolerance = match name.as_str() {
+                "nadam" => 1e-10,
+                "asgd" => 1e-8,
+                _ => 1e-12,
+            };
             assert_close(
                 &format!("{text}, step {}", t + 1),
                 ours,

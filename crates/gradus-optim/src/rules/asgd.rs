@@ -22,7 +22,8 @@ hyperparameters! {
     /// When to use: convex problems, where the average converges faster than the last iterate. When
     /// not: networks, where an exponential average of the weights serves better.
     ///
-    /// As `torch.optim.ASGD`: θ is the last iterate; the average is only kept in the state.
+    /// As `torch.optim.ASGD`: θ is the last iterate; the average is only kept in the state. (PyTorch
+    /// keeps ηₜ in f32 even for f64 weights; here it is f64.)
     ///
     /// ```
     /// use gradus_optim::{Asgd, minimise};
