@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand, ValueEnum};
+use gradus_core::names::did_you_mean;
 use gradus_data::fetch::{FetchOptions, fetch};
 use gradus_data::remote::{REMOTES, Remote, cache_dir};
 use gradus_data::{
     DataError, DataSpec, Dataset, Images, Loader, LoaderConfig, Normalization, pack, verify,
 };
 use gradus_train::config::DataConfig;
-use gradus_train::{TrainError, atomic, recipe};
+use gradus_train::{TrainError, files, recipe};
 use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 use serde_json::json;
 
@@ -163,9 +164,9 @@ fn remote(name: &str) -> Result<&'static Remote, String> {
         .find(|remote| remote.name == name)
         .ok_or_else(|| {
             let known = REMOTES.map(|remote| remote.name);
-            let nearest = gradus_train::nearest(name, known);
+            let hint = did_you_mean(name, known);
             format!(
-                "nothing is published under this name{nearest}; known: {}",
+                "nothing is published under this name; {hint} Known: {}",
                 known.join(", ")
             )
         })
@@ -314,7 +315,7 @@ fn show(args: &ShowArgs) -> Outcome {
     picture
         .write_to(&mut file, image::ImageFormat::Png)
         .context("cannot make a PNG")?;
-    atomic::write(&out, file.get_ref())?;
+    files::write(&out, file.get_ref())?;
     if args.speech.json {
         output::json(&json!({
             "path": out, "width": picture.width(), "height": picture.height(),

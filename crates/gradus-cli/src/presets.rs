@@ -3,6 +3,8 @@
 //! A preset holds what it changes and nothing else; the first line is a comment that says what it is
 //! for.
 
+use gradus_core::names::did_you_mean;
+
 /// A named layer of configuration.
 #[derive(Debug)]
 pub(crate) struct Preset {
@@ -52,9 +54,9 @@ pub(crate) fn find(name: &str) -> Result<&'static Preset, String> {
         .find(|preset| preset.name == name)
         .ok_or_else(|| {
             let known: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
-            let nearest = gradus_train::nearest(name, known.iter().copied());
+            let hint = did_you_mean(name, known.iter().copied());
             format!(
-                "there is no such preset{nearest}; known: {}",
+                "there is no such preset; {hint} Known: {}",
                 known.join(", ")
             )
         })

@@ -14,7 +14,7 @@
 //! and Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout" (2017): it acts
 //! after normalisation, so that the hole has the mean colour.
 
-use gradus_random::{Purpose, stream};
+use gradus_core::random::{Purpose, stream};
 use serde::{Deserialize, Serialize};
 
 use crate::draw::{below, coin};

@@ -4,7 +4,7 @@
 //! other batches. These few lines use nothing but the 64-bit words of the stream and IEEE
 //! arithmetic without transcendental functions, so that every platform draws the same bits.
 
-use gradus_random::ChaCha8Rng;
+use gradus_core::random::ChaCha8Rng;
 use rand::Rng;
 
 /// An integer below `n`: ⌊u·n / 2⁶⁴⌋ for a 64-bit u (Lemire, 2019, without the rejection step: the
@@ -38,7 +38,7 @@ pub(crate) fn shuffle<T>(rng: &mut ChaCha8Rng, items: &mut [T]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gradus_random::{Purpose, stream};
+    use gradus_core::random::{Purpose, stream};
 
     #[test]
     fn integers_are_uniform() {

@@ -10,6 +10,7 @@
 //! The header is believed only after the file's length has been compared with what it promises, and
 //! the contents only after their SHA-256.
 
+use gradus_core::atomic;
 use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::Path;
@@ -78,26 +79,15 @@ pub fn write(data: &Dataset, path: &Path) -> Result<(), DataError> {
     };
     let header = serde_json::to_vec(&header)
         .map_err(|e| DataError::file(path.display(), format!("header: {e}")))?;
-    let folder = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let write = || -> std::io::Result<()> {
-        let temporary = tempfile::Builder::new()
-            .suffix(".tmp")
-            .tempfile_in(folder)?;
-        let mut out = BufWriter::new(temporary.as_file());
+    atomic::write_with(path, |file| {
+        let mut out = BufWriter::new(file);
         out.write_all(MAGIC)?;
         out.write_all(&(header.len() as u64).to_le_bytes())?;
         out.write_all(&header)?;
         payload(data, |bytes| out.write_all(bytes))?;
-        out.flush()?;
-        drop(out);
-        temporary.as_file().sync_all()?;
-        temporary.persist(path).map_err(|e| e.error)?;
-        Ok(())
-    };
-    write().map_err(DataError::io("write", path))
+        out.flush()
+    })
+    .map_err(DataError::io("write", path))
 }
 
 fn payload(

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use gradus_core::names::did_you_mean;
 use serde::{Deserialize, Serialize};
 
 use crate::cifar::{self, Cifar};
@@ -165,16 +166,11 @@ impl FromStr for DataSpec {
 
 fn unknown(spec: &str, name: &str) -> DataError {
     let names = DATA_NAMES.map(|form| form.split(['[', ':']).next().unwrap_or(form));
-    let nearest = names
-        .into_iter()
-        .map(|known| (strsim::normalized_damerau_levenshtein(name, known), known))
-        .filter(|(likeness, _)| *likeness >= 0.5)
-        .max_by(|a, b| a.0.total_cmp(&b.0));
-    let hint = match nearest {
-        Some((_, known)) => format!("; did you mean {known}?"),
+    let hint = match did_you_mean(name, names).as_str() {
         // A bare path is the likeliest slip of all.
-        None if Path::new(spec).exists() => format!("; did you mean folder:{spec}?"),
-        None => String::new(),
+        "" if Path::new(spec).exists() => format!("; did you mean folder:{spec}?"),
+        "" => String::new(),
+        phrase => format!("; {phrase}"),
     };
     DataError::UnknownData {
         spec: spec.to_owned(),

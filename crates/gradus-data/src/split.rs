@@ -7,7 +7,7 @@
 //! Stratified, so that a class is as common in the validation part as in the whole; and every class
 //! keeps at least one image to learn from.
 
-use gradus_random::{Purpose, stream};
+use gradus_core::random::{Purpose, stream};
 
 use crate::DataError;
 use crate::draw::shuffle;

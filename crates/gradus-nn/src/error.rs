@@ -1,5 +1,7 @@
 //! The one error type of this crate: what was expected, what was found, what to do.
 
+use gradus_core::names::nearest;
+
 /// Whatever can go wrong while a layer, an initialiser, a loss or a model is configured.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
@@ -78,17 +80,9 @@ pub enum NnError {
 
 impl NnError {
     pub(crate) fn unknown(what: &'static str, found: &str, known: &[&'static str]) -> Self {
-        let wanted = found.to_lowercase();
-        let mut ranked: Vec<(f64, &str)> = known
-            .iter()
-            .map(|name| (strsim::jaro_winkler(&wanted, name), *name))
-            .collect();
-        ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
-        let nearest = ranked
-            .iter()
-            .filter(|r| r.0 >= 0.75)
-            .take(3)
-            .map(|r| r.1.to_string())
+        let nearest = nearest(found, known.iter().copied())
+            .into_iter()
+            .map(str::to_owned)
             .collect();
         Self::UnknownName {
             what,

@@ -13,12 +13,12 @@ use std::sync::Once;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{Device, FloatDType, Int, Tensor, TensorData};
+use gradus_core::random::{Purpose, stream};
 use gradus_nn::{
     ACTIVATION_NAMES, Activation, BatchNormConfig, Classifier, Conv2dConfig, DropoutConfig,
     INITIALIZER_NAMES, LinearConfig, Loss, Mode, ModelConfig, NormKind, Penalty, Pool2dConfig,
     ResidualBlockConfig, Shortcut, Width, global_avg_pool, global_max_pool,
 };
-use gradus_random::{Purpose, stream};
 use rand::RngExt;
 
 const STEP: f64 = 1e-6;

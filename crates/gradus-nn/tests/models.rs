@@ -4,11 +4,11 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor};
+use gradus_core::random::{Purpose, stream};
 use gradus_nn::{
     AnyModel, Classifier, FilterKind, Initializer, Loss, MODEL_NAMES, Mode, ModelConfig, NormKind,
     Shortcut, Width, lsuv,
 };
-use gradus_random::{Purpose, stream};
 use rand::RngExt;
 
 /// Small instances of every model and of most options.

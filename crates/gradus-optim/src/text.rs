@@ -13,6 +13,9 @@
 use std::fmt;
 use std::ops::Range;
 
+use gradus_core::names::nearest;
+pub(crate) use gradus_core::names::normal;
+
 /// A value in the text.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
@@ -120,34 +123,17 @@ impl fmt::Display for TextError {
     }
 }
 
-/// The form of a word that is compared: lower case, `-` as `_`.
-pub(crate) fn normal(word: &str) -> String {
-    word.to_ascii_lowercase().replace('-', "_")
-}
-
 /// "; did you mean …?" with the names nearest to `word`, or the whole list if none is near.
 pub(crate) fn suggestion<'a>(word: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    let word = normal(word);
     let names: Vec<_> = names.into_iter().collect();
-    let mut near: Vec<_> = names
+    let near: Vec<_> = nearest(word, names.iter().copied())
         .iter()
-        .map(|name| (strsim::damerau_levenshtein(&word, name), *name))
-        .filter(|(distance, name)| *distance <= 1 + name.len() / 4 || name.starts_with(&word))
+        .map(|name| format!("`{name}`"))
         .collect();
-    near.sort();
-    if near.is_empty() {
-        if names.is_empty() {
-            String::new()
-        } else {
-            format!("; known: {}", names.join(", "))
-        }
-    } else {
-        let near: Vec<_> = near
-            .iter()
-            .take(3)
-            .map(|(_, name)| format!("`{name}`"))
-            .collect();
-        format!("; did you mean {}?", near.join(" or "))
+    match (near.is_empty(), names.is_empty()) {
+        (false, _) => format!("; did you mean {}?", near.join(" or ")),
+        (true, false) => format!("; known: {}", names.join(", ")),
+        (true, true) => String::new(),
     }
 }
 

@@ -73,3 +73,11 @@ impl ReportError {
         Self::malformed(path, line, format!("not the expected JSON: {error}"))
     }
 }
+
+/// Writes a file of the report in one step: see [`gradus_core::atomic`].
+///
+/// # Errors
+/// [`ReportError::Io`] naming `path`; the old file is then untouched.
+pub(crate) fn write(path: &Path, bytes: &[u8]) -> Result<(), ReportError> {
+    gradus_core::atomic::write(path, bytes).map_err(|source| ReportError::io(path, "write", source))
+}

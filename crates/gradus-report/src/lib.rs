@@ -44,7 +44,6 @@ pub mod figures;
 pub mod plot;
 pub mod run;
 
-mod atomic;
 mod error;
 mod report;
 

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::event::EpochRecord;
-use crate::{RunDir, TrainError, atomic, weights};
+use crate::{RunDir, TrainError, files, weights};
 
 const MODEL: &str = "model.safetensors";
 const OPTIMIZER: &str = "optimizer.safetensors";
@@ -128,13 +128,18 @@ impl Checkpoint {
         let progress = serde_json::to_vec_pretty(&self.progress)
             .map_err(|error| TrainError::io("write", partial.join(PROGRESS))(error.into()))?;
         let mut files = BTreeMap::new();
-        for (file, bytes) in
-            [(MODEL, &self.model), (OPTIMIZER, &self.optimizer), (PROGRESS, &progress)]
-        {
-            atomic::write(&partial.join(file), bytes)?;
+        for (file, bytes) in [
+            (MODEL, &self.model),
+            (OPTIMIZER, &self.optimizer),
+            (PROGRESS, &progress),
+        ] {
+            files::write(&partial.join(file), bytes)?;
             files.insert(
                 file.to_owned(),
-                FileEntry { bytes: bytes.len() as u64, sha256: weights::sha256(bytes) },
+                FileEntry {
+                    bytes: bytes.len() as u64,
+                    sha256: weights::sha256(bytes),
+                },
             );
         }
         let manifest = Manifest {
@@ -142,12 +147,12 @@ impl Checkpoint {
             step: self.progress.step,
             files,
         };
-        atomic::write_json(&partial.join(MANIFEST), &manifest)?;
+        files::write_json(&partial.join(MANIFEST), &manifest)?;
 
         // A folder cannot be renamed over another; the same step saved twice holds the same.
         remove(&target)?;
         fs::rename(&partial, &target).map_err(TrainError::io("rename to", &target))?;
-        atomic::sync_folder(&folder).map_err(TrainError::io("write", &folder))?;
+        gradus_core::atomic::sync_folder(&folder).map_err(TrainError::io("write", &folder))?;
         Ok(target)
     }
 
@@ -158,17 +163,25 @@ impl Checkpoint {
     pub fn load(path: &Path) -> Result<Self, TrainError> {
         let manifest_path = path.join(MANIFEST);
         if !manifest_path.exists() {
-            return Err(TrainError::damaged(path, "it has no MANIFEST.json, so it is incomplete"));
+            return Err(TrainError::damaged(
+                path,
+                "it has no MANIFEST.json, so it is incomplete",
+            ));
         }
-        let manifest: Manifest = atomic::read_json(&manifest_path)?;
+        let manifest: Manifest = files::read_json(&manifest_path)?;
         let read = |file: &str| -> Result<Vec<u8>, TrainError> {
             let path = path.join(file);
             let Some(expected) = manifest.files.get(file) else {
-                return Err(TrainError::damaged(&manifest_path, format!("it does not list {file}")));
+                return Err(TrainError::damaged(
+                    &manifest_path,
+                    format!("it does not list {file}"),
+                ));
             };
             let bytes = fs::read(&path).map_err(TrainError::io("read", &path))?;
-            let found =
-                FileEntry { bytes: bytes.len() as u64, sha256: weights::sha256(&bytes) };
+            let found = FileEntry {
+                bytes: bytes.len() as u64,
+                sha256: weights::sha256(&bytes),
+            };
             if found != *expected {
                 return Err(TrainError::damaged(
                     &path,
@@ -183,7 +196,11 @@ impl Checkpoint {
         let (model, optimizer, progress) = (read(MODEL)?, read(OPTIMIZER)?, read(PROGRESS)?);
         let progress = serde_json::from_slice(&progress)
             .map_err(|error| TrainError::damaged(path.join(PROGRESS), error.to_string()))?;
-        Ok(Self { model, optimizer, progress })
+        Ok(Self {
+            model,
+            optimizer,
+            progress,
+        })
     }
 
     /// The newest valid checkpoint of a run, with its folder; damaged ones are passed over, each
@@ -207,7 +224,9 @@ impl Checkpoint {
     /// # Errors
     /// [`TrainError::NoRun`] when no epoch has been validated yet.
     pub fn best(dir: &RunDir) -> Result<(PathBuf, Self), TrainError> {
-        let best = Self::latest(dir)?.0.and_then(|(_, checkpoint)| checkpoint.progress.best);
+        let best = Self::latest(dir)?
+            .0
+            .and_then(|(_, checkpoint)| checkpoint.progress.best);
         let Some(best) = best else {
             return Err(TrainError::NoRun(format!(
                 "{} has no best checkpoint: no epoch of it has been validated yet. `last` may be \
@@ -232,8 +251,9 @@ impl Checkpoint {
         keep: usize,
         best: Option<Best>,
     ) -> Result<(), TrainError> {
-        let (folders, undone): (Vec<_>, Vec<_>) =
-            list(dir)?.into_iter().partition(|(saved, _)| *saved <= step);
+        let (folders, undone): (Vec<_>, Vec<_>) = list(dir)?
+            .into_iter()
+            .partition(|(saved, _)| *saved <= step);
         let old = folders.len().saturating_sub(keep);
         for (saved, path) in &folders[..old] {
             if best.is_none_or(|best| best.step != *saved) {
@@ -244,7 +264,10 @@ impl Checkpoint {
             remove(&path)?;
         }
         let folder = dir.checkpoints();
-        for entry in fs::read_dir(&folder).map_err(TrainError::io("read", &folder))?.flatten() {
+        for entry in fs::read_dir(&folder)
+            .map_err(TrainError::io("read", &folder))?
+            .flatten()
+        {
             if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
                 remove(&entry.path())?;
             }
@@ -267,7 +290,12 @@ fn list(dir: &RunDir) -> Result<Vec<(usize, PathBuf)>, TrainError> {
         .map_err(TrainError::io("read", &folder))?
         .flatten()
         .filter_map(|entry| {
-            let step = entry.file_name().to_str()?.strip_prefix("step-")?.parse().ok()?;
+            let step = entry
+                .file_name()
+                .to_str()?
+                .strip_prefix("step-")?
+                .parse()
+                .ok()?;
             Some((step, entry.path()))
         })
         .collect();
@@ -290,12 +318,21 @@ mod tests {
     use super::*;
 
     fn checkpoint(step: usize, best: Option<usize>) -> Checkpoint {
-        let best = best.map(|step| Best { val_accuracy: 0.5, epoch: step, step });
+        let best = best.map(|step| Best {
+            val_accuracy: 0.5,
+            epoch: step,
+            step,
+        });
         Checkpoint {
             model: vec![step as u8; 100],
             optimizer: vec![7; 10],
             // A number that decimal notation must carry exactly.
-            progress: Progress { step, best, seconds: 0.1 + 0.2, ..Progress::default() },
+            progress: Progress {
+                step,
+                best,
+                seconds: 0.1 + 0.2,
+                ..Progress::default()
+            },
         }
     }
 
@@ -336,9 +373,15 @@ mod tests {
             }
             fs::write(path.join(file), &whole).unwrap();
         }
-        assert_eq!(Checkpoint::latest(&dir).unwrap().0.unwrap().1.progress.step, 2);
+        assert_eq!(
+            Checkpoint::latest(&dir).unwrap().0.unwrap().1.progress.step,
+            2
+        );
         fs::remove_file(path.join(MANIFEST)).unwrap();
-        assert_eq!(Checkpoint::latest(&dir).unwrap().0.unwrap().1.progress.step, 1);
+        assert_eq!(
+            Checkpoint::latest(&dir).unwrap().0.unwrap().1.progress.step,
+            1
+        );
     }
 
     #[test]
@@ -348,15 +391,26 @@ mod tests {
             checkpoint(step, Some(2)).save(&dir).unwrap();
         }
         fs::create_dir(dir.checkpoints().join(".partial-step-00000009")).unwrap();
-        let best = Best { val_accuracy: 0.5, epoch: 2, step: 2 };
+        let best = Best {
+            val_accuracy: 0.5,
+            epoch: 2,
+            step: 2,
+        };
         Checkpoint::prune(&dir, 6, 2, Some(best)).unwrap();
-        let steps: Vec<usize> = list(&dir).unwrap().into_iter().map(|(step, _)| step).collect();
+        let steps: Vec<usize> = list(&dir)
+            .unwrap()
+            .into_iter()
+            .map(|(step, _)| step)
+            .collect();
         assert_eq!(steps, [2, 5, 6]);
         assert_eq!(Checkpoint::best(&dir).unwrap().1.progress.step, 2);
         assert_eq!(fs::read_dir(dir.checkpoints()).unwrap().count(), 3);
         // The run is resumed from step 2 and saves step 4.
         checkpoint(4, Some(2)).save(&dir).unwrap();
         Checkpoint::prune(&dir, 4, 2, Some(best)).unwrap();
-        assert_eq!(Checkpoint::latest(&dir).unwrap().0.unwrap().1.progress.step, 4);
+        assert_eq!(
+            Checkpoint::latest(&dir).unwrap().0.unwrap().1.progress.step,
+            4
+        );
     }
 }

@@ -177,7 +177,11 @@ pub struct CheckpointConfig {
 
 impl Default for CheckpointConfig {
     fn default() -> Self {
-        Self { every_epochs: 1, every_steps: 0, keep: 2 }
+        Self {
+            every_epochs: 1,
+            every_steps: 0,
+            keep: 2,
+        }
     }
 }
 
@@ -229,9 +233,7 @@ impl RunConfig {
         not_negative("stop.gradient_tolerance", self.stop.gradient_tolerance)?;
         fraction("data.validation_fraction", self.data.validation_fraction)?;
         fraction("data.test_fraction", self.data.test_fraction)?;
-        if self.stop.patience > 0
-            && self.data.validation_fraction == 0.0
-            && self.limit.overfit == 0
+        if self.stop.patience > 0 && self.data.validation_fraction == 0.0 && self.limit.overfit == 0
         {
             return Err(TrainError::config(
                 "stop.patience",

@@ -17,11 +17,14 @@ use burn::tensor::Device;
 ))]
 use burn::tensor::DeviceType;
 
+use gradus_core::names::did_you_mean;
+
 use crate::TrainError;
 
 /// Every backend that Gradus knows, in the order in which `auto` prefers them.
-pub const BACKENDS: [&str; 8] =
-    ["cuda", "metal", "rocm", "vulkan", "wgpu", "flex", "ndarray", "cpu"];
+pub const BACKENDS: [&str; 8] = [
+    "cuda", "metal", "rocm", "vulkan", "wgpu", "flex", "ndarray", "cpu",
+];
 
 /// A backend and what this binary can do with it.
 #[derive(Clone, Debug, serde::Serialize)]
@@ -41,7 +44,11 @@ pub fn backends() -> Vec<Backend> {
         .iter()
         .map(|&name| {
             let found = enumerate(name);
-            Backend { name, compiled: found.is_some(), devices: found.map_or(0, |d| d.len()) }
+            Backend {
+                name,
+                compiled: found.is_some(),
+                devices: found.map_or(0, |d| d.len()),
+            }
         })
         .collect()
 }
@@ -81,9 +88,9 @@ pub fn device(name: &str) -> Result<(Device, String), TrainError> {
         ),
     };
     let Some(&backend) = BACKENDS.iter().find(|&&known| known == backend) else {
-        let nearest = crate::names::nearest(backend, BACKENDS);
+        let hint = did_you_mean(backend, BACKENDS);
         return Err(TrainError::Device(format!(
-            "no device is called {backend:?}{nearest}; the devices are auto, {}",
+            "no device is called {backend:?}. {hint} The devices are auto, {}",
             BACKENDS.join(", ")
         )));
     };
@@ -164,7 +171,17 @@ mod tests {
 
     #[test]
     fn a_device_that_does_not_exist_is_an_error() {
-        assert!(device("flex:7").unwrap_err().to_string().contains("no number 7"));
-        assert!(device("flex:x").unwrap_err().to_string().contains("number after the colon"));
+        assert!(
+            device("flex:7")
+                .unwrap_err()
+                .to_string()
+                .contains("no number 7")
+        );
+        assert!(
+            device("flex:x")
+                .unwrap_err()
+                .to_string()
+                .contains("number after the colon")
+        );
     }
 }

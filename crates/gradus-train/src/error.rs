@@ -103,16 +103,26 @@ impl TrainError {
     /// An [`Io`](Self::Io) error for `path`, for use in `map_err`.
     pub fn io(action: &'static str, path: impl AsRef<Path>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.as_ref().to_path_buf();
-        move |source| Self::Io { action, path, source }
+        move |source| Self::Io {
+            action,
+            path,
+            source,
+        }
     }
 
     /// A [`Config`](Self::Config) error.
     pub fn config(field: &str, problem: impl Into<String>) -> Self {
-        Self::Config { field: field.to_owned(), problem: problem.into() }
+        Self::Config {
+            field: field.to_owned(),
+            problem: problem.into(),
+        }
     }
 
     /// A [`Damaged`](Self::Damaged) error.
     pub fn damaged(path: impl AsRef<Path>, problem: impl Into<String>) -> Self {
-        Self::Damaged { path: path.as_ref().to_path_buf(), problem: problem.into() }
+        Self::Damaged {
+            path: path.as_ref().to_path_buf(),
+            problem: problem.into(),
+        }
     }
 }

@@ -118,7 +118,10 @@ pub fn inputs(batch: &mut Batch, device: &Device) -> Tensor<4> {
 /// The labels of `batch` on `device`, `[N]`.
 #[must_use]
 pub fn targets(batch: &Batch, device: &Device) -> Tensor<1, Int> {
-    Tensor::from_data(TensorData::new(batch.labels.clone(), [batch.labels.len()]), device)
+    Tensor::from_data(
+        TensorData::new(batch.labels.clone(), [batch.labels.len()]),
+        device,
+    )
 }
 
 /// The values of a tensor as f64, whatever its element type.
@@ -270,12 +273,19 @@ impl Tally {
             }
         }
         // Keep the worst only; the index breaks ties so that the order never depends on batches.
-        self.wrong.sort_by(|a, b| b.loss.total_cmp(&a.loss).then(a.index.cmp(&b.index)));
+        self.wrong
+            .sort_by(|a, b| b.loss.total_cmp(&a.loss).then(a.index.cmp(&b.index)));
         self.wrong.truncate(MISTAKES);
     }
 
     fn finish(self, images: &Images, split: &str, classes: &[String]) -> Evaluation {
-        let share = |part: u64, whole: u64| if whole == 0 { 0.0 } else { part as f64 / whole as f64 };
+        let share = |part: u64, whole: u64| {
+            if whole == 0 {
+                0.0
+            } else {
+                part as f64 / whole as f64
+            }
+        };
         let per_class: Vec<ClassResult> = classes
             .iter()
             .enumerate()

@@ -86,12 +86,20 @@ pub fn filters<M: Module>(module: &M, shape: ImageShape, classes: &[String]) -> 
             if self.found.is_some() {
                 return;
             }
-            let ImageShape { channels, height, width } = self.shape;
+            let ImageShape {
+                channels,
+                height,
+                width,
+            } = self.shape;
             let dims = param.shape().to_vec();
             let (kind, out) = match dims[..] {
                 [k, c, h, w] if c == channels => ("filters", [k, c, h, w]),
                 [d, k] if d == channels * height * width => {
-                    let kind = if k == self.classes.len() { "templates" } else { "filters" };
+                    let kind = if k == self.classes.len() {
+                        "templates"
+                    } else {
+                        "filters"
+                    };
                     (kind, [k, channels, height, width])
                 }
                 _ => return,
@@ -114,7 +122,12 @@ pub fn filters<M: Module>(module: &M, shape: ImageShape, classes: &[String]) -> 
             });
         }
     }
-    let mut search = Search { path: Vec::new(), shape, classes, found: None };
+    let mut search = Search {
+        path: Vec::new(),
+        shape,
+        classes,
+        found: None,
+    };
     module.visit(&mut search);
     search.found
 }

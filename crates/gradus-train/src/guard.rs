@@ -17,7 +17,11 @@ pub(crate) fn check<const D: usize>(name: &str, tensor: Tensor<D>) -> Option<Str
     let values = values(tensor.detach()).ok()?;
     let at = values.iter().position(|value| !value.is_finite())?;
     let count = values.iter().filter(|value| !value.is_finite()).count();
-    Some(format!("{name} ({} at element {at}, {count} of {} bad)", values[at], values.len()))
+    Some(format!(
+        "{name} ({} at element {at}, {count} of {} bad)",
+        values[at],
+        values.len()
+    ))
 }
 
 /// The first bad parameter or buffer of `module`.
@@ -28,7 +32,10 @@ pub(crate) fn check_parameters<M: Module>(module: &M) -> Option<String> {
 
 /// The first bad gradient of `module`.
 #[must_use]
-pub(crate) fn check_gradients<M: Module>(module: &M, gradients: &GradientsParams) -> Option<String> {
+pub(crate) fn check_gradients<M: Module>(
+    module: &M,
+    gradients: &GradientsParams,
+) -> Option<String> {
     find(module, Some(gradients))
 }
 
@@ -58,7 +65,11 @@ fn find<M: Module>(module: &M, gradients: Option<&GradientsParams>) -> Option<St
             };
         }
     }
-    let mut search = Search { path: Vec::new(), found: None, gradients };
+    let mut search = Search {
+        path: Vec::new(),
+        found: None,
+        gradients,
+    };
     module.visit(&mut search);
     search.found
 }

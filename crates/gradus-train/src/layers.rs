@@ -5,12 +5,12 @@
 
 use std::path::Path;
 
+use gradus_core::names::did_you_mean;
 use gradus_data::DataSpec;
 use gradus_nn::Loss;
 use gradus_optim::OptimizerConfig;
 use toml::{Table, Value};
 
-use crate::names::nearest;
 use crate::{RunConfig, TrainError, recipe};
 
 /// A configuration under construction.
@@ -107,8 +107,9 @@ impl Layers {
         }
         let mut table = &mut self.table;
         for (depth, part) in path.iter().enumerate() {
-            let entry =
-                table.entry((*part).to_owned()).or_insert_with(|| Value::Table(Table::new()));
+            let entry = table
+                .entry((*part).to_owned())
+                .or_insert_with(|| Value::Table(Table::new()));
             table = match entry {
                 Value::Table(inner) => inner,
                 _ => {
@@ -131,7 +132,11 @@ impl Layers {
         &mut self,
         change: impl FnOnce(OptimizerConfig) -> OptimizerConfig,
     ) -> Result<&mut Self, TrainError> {
-        let text = self.table.get("optimizer").and_then(Value::as_str).unwrap_or_default();
+        let text = self
+            .table
+            .get("optimizer")
+            .and_then(Value::as_str)
+            .unwrap_or_default();
         let changed = change(text.parse::<OptimizerConfig>()?).to_string();
         self.put("optimizer", changed)
     }
@@ -141,12 +146,19 @@ impl Layers {
     /// # Errors
     /// [`TrainError::Config`] when that loss has none, [`TrainError::Model`] when it is no loss.
     pub fn label_smoothing(&mut self, epsilon: f64) -> Result<&mut Self, TrainError> {
-        let text = self.table.get("loss").and_then(Value::as_str).unwrap_or("cross-entropy");
+        let text = self
+            .table
+            .get("loss")
+            .and_then(Value::as_str)
+            .unwrap_or("cross-entropy");
         let Loss::CrossEntropy { class_weights, .. } = text.parse()? else {
             let problem = format!("label smoothing belongs to cross-entropy; this loss is {text}");
             return Err(TrainError::config("loss", problem));
         };
-        let loss = Loss::CrossEntropy { label_smoothing: epsilon, class_weights };
+        let loss = Loss::CrossEntropy {
+            label_smoothing: epsilon,
+            class_weights,
+        };
         self.put("loss", loss.to_string())
     }
 
@@ -179,7 +191,14 @@ impl Layers {
 
 impl RunConfig {
     /// What may change when a run is continued: how long, where, how fast, and what is kept.
-    const FREE: [&str; 6] = ["epochs", "device", "data.workers", "data.dir", "checkpoint", "stop"];
+    const FREE: [&str; 6] = [
+        "epochs",
+        "device",
+        "data.workers",
+        "data.dir",
+        "checkpoint",
+        "stop",
+    ];
 
     /// The keys in which `other` would take this run elsewhere, such as
     /// `batch_size: 128, now 64`. Empty if the one can go on as the other.
@@ -207,7 +226,11 @@ fn compare(key: &str, a: &Value, b: &Value, found: &mut Vec<String>) {
     names.sort();
     names.dedup();
     for name in names {
-        let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+        let key = if key.is_empty() {
+            name.clone()
+        } else {
+            format!("{key}.{name}")
+        };
         match (a.get(name), b.get(name)) {
             (Some(a), Some(b)) => compare(&key, a, b, found),
             _ if RunConfig::FREE.contains(&key.as_str()) => {}
@@ -234,7 +257,10 @@ fn merge(base: &mut Table, over: Table) {
 fn suggestion(message: &str) -> String {
     let mut quoted = message.split('`').skip(1).step_by(2);
     match (message.starts_with("unknown"), quoted.next()) {
-        (true, Some(name)) => nearest(name, quoted),
+        (true, Some(name)) => match did_you_mean(name, quoted).as_str() {
+            "" => String::new(),
+            phrase => format!("; {phrase}"),
+        },
         _ => String::new(),
     }
 }
@@ -251,14 +277,21 @@ mod tests {
     #[test]
     fn later_layers_win_key_by_key() {
         let mut layers = base();
-        layers.text("epochs = 3\n[data]\nworkers = 2\n", "a file").unwrap();
+        layers
+            .text("epochs = 3\n[data]\nworkers = 2\n", "a file")
+            .unwrap();
         layers.set("epochs", "7").unwrap();
         layers.set("optimizer", "sgd(lr=0.3)").unwrap();
-        layers.optimizer(|optimizer| optimizer.with_lr(0.5)).unwrap();
+        layers
+            .optimizer(|optimizer| optimizer.with_lr(0.5))
+            .unwrap();
         let config = layers.finish().unwrap();
         assert_eq!((config.epochs, config.data.workers), (7, 2));
         assert_eq!(config.optimizer, "sgd(lr=0.5)".parse().unwrap());
-        assert_eq!(config.data.shapes_train, 10_000, "keys that nobody set keep their value");
+        assert_eq!(
+            config.data.shapes_train, 10_000,
+            "keys that nobody set keep their value"
+        );
     }
 
     #[test]
@@ -275,12 +308,14 @@ mod tests {
         let expected = recipe("linear", &"cifar10".parse().unwrap()).unwrap();
         assert_eq!(config.epochs, expected.epochs);
         assert_eq!(config.optimizer, expected.optimizer.with_lr(0.25));
-        assert_eq!(config.loss.to_string(), "cross-entropy(label_smoothing=0.2)");
+        assert_eq!(
+            config.loss.to_string(),
+            "cross-entropy(label_smoothing=0.2)"
+        );
         let unknown = Layers::on_recipe(|layers| layers.set("model.name", "x").map(drop));
         assert!(unknown.is_err());
-        let hinge = Layers::on_recipe(|layers| {
-            layers.set("loss", "hinge")?.label_smoothing(0.1).map(drop)
-        });
+        let hinge =
+            Layers::on_recipe(|layers| layers.set("loss", "hinge")?.label_smoothing(0.1).map(drop));
         assert!(hinge.unwrap_err().to_string().contains("hinge"));
     }
 
@@ -304,7 +339,10 @@ mod tests {
         ];
         assert!(with(&free).is_empty());
         assert_eq!(with(&[("batch_size", "64")]), ["batch_size: 128, now 64"]);
-        assert_eq!(with(&[("data.image_size", "24")]), ["data.image_size: unset, now 24"]);
+        assert_eq!(
+            with(&[("data.image_size", "24")]),
+            ["data.image_size: unset, now 24"]
+        );
         assert_eq!(with(&[("seed", "7"), ("limit.overfit", "20")]).len(), 2);
     }
 
@@ -313,7 +351,10 @@ mod tests {
         let mut layers = base();
         layers.set("data.worker", "2").unwrap();
         let error = layers.finish().unwrap_err().to_string();
-        assert!(error.contains("worker") && error.contains("did you mean workers"), "{error}");
+        assert!(
+            error.contains("worker") && error.contains("did you mean workers"),
+            "{error}"
+        );
     }
 
     #[test]
@@ -324,7 +365,10 @@ mod tests {
         let mut layers = base();
         layers.set("data.validation_fraction", "1.5").unwrap();
         let error = layers.finish().unwrap_err().to_string();
-        assert!(error.contains("data.validation_fraction") && error.contains("1.5"), "{error}");
+        assert!(
+            error.contains("data.validation_fraction") && error.contains("1.5"),
+            "{error}"
+        );
         assert!(base().set("epochs.x", "1").is_err());
         assert!(base().set("", "1").is_err());
     }

@@ -26,11 +26,11 @@
 //! | [`weights`], [`SavedModel`] | named tensors, safetensors files |
 //! | [`device()`] | choosing a backend by name |
 
-pub mod atomic;
 pub mod checkpoint;
 pub mod config;
 pub mod evaluate;
 pub mod event;
+pub mod files;
 pub mod machine;
 pub mod weights;
 
@@ -39,7 +39,6 @@ mod error;
 mod finish;
 mod guard;
 mod layers;
-mod names;
 mod recipe;
 mod run_dir;
 mod saved;
@@ -53,7 +52,6 @@ pub use error::TrainError;
 pub use event::{Event, Subscriber};
 pub use finish::{Filters, MODEL_FILE, ModelInfo, filters};
 pub use layers::Layers;
-pub use names::nearest;
 pub use recipe::recipe;
 pub use run_dir::{DEFAULT_ROOT, RunDir};
 pub use saved::{SavedModel, Which, build_model, fitted};

@@ -28,13 +28,18 @@ impl Machine {
         let mut system = sysinfo::System::new();
         system.refresh_memory();
         system.refresh_cpu_all();
-        let cpu = system.cpus().first().map(|cpu| cpu.brand().trim().to_owned());
+        let cpu = system
+            .cpus()
+            .first()
+            .map(|cpu| cpu.brand().trim().to_owned());
         let os = sysinfo::System::long_os_version().unwrap_or_else(|| std::env::consts::OS.into());
         Self {
             gradus: env!("CARGO_PKG_VERSION").to_owned(),
             burn: env!("GRADUS_BURN_VERSION").to_owned(),
             rustc: env!("GRADUS_RUSTC_VERSION").to_owned(),
-            cpu: cpu.filter(|name| !name.is_empty()).unwrap_or_else(|| "unknown".to_owned()),
+            cpu: cpu
+                .filter(|name| !name.is_empty())
+                .unwrap_or_else(|| "unknown".to_owned()),
             cores: std::thread::available_parallelism().map_or(1, usize::from),
             memory_bytes: system.total_memory(),
             os: format!("{os} ({})", std::env::consts::ARCH),

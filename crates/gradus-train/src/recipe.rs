@@ -17,12 +17,20 @@ pub fn recipe(model: &str, data: &DataSpec) -> Result<RunConfig, TrainError> {
     let photographs = !matches!(data, DataSpec::Shapes);
     let (optimizer, schedule, epochs, loss) = match model {
         "linear" => ("sgd(lr=0.01, momentum=0.9)", "cosine", 10, Loss::default()),
-        "mlp" => ("sgd(lr=0.05, momentum=0.9, weight_decay=5e-4)", "cosine", 10, Loss::default()),
+        "mlp" => (
+            "sgd(lr=0.05, momentum=0.9, weight_decay=5e-4)",
+            "cosine",
+            10,
+            Loss::default(),
+        ),
         "airnet" => (
             "sgd(lr=0.2, momentum=0.85, nesterov=true, weight_decay=5e-4)",
             "onecycle",
             8,
-            Loss::CrossEntropy { label_smoothing: 0.1, class_weights: None },
+            Loss::CrossEntropy {
+                label_smoothing: 0.1,
+                class_weights: None,
+            },
         ),
         "cnn" => (
             "sgd(lr=0.1, momentum=0.9, nesterov=true, weight_decay=5e-4)",
@@ -41,7 +49,10 @@ pub fn recipe(model: &str, data: &DataSpec) -> Result<RunConfig, TrainError> {
     let mut data = DataConfig::new(data.clone());
     if photographs && !matches!(model, "linear" | "mlp") {
         data.augmentation = Augmentation {
-            crop: Some(Crop { padding: 4, mode: PaddingMode::Reflect }),
+            crop: Some(Crop {
+                padding: 4,
+                mode: PaddingMode::Reflect,
+            }),
             flip: Flip::Random,
             cutout: 0,
         };

@@ -15,7 +15,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::event::{EpochRecord, Event, Subscriber};
-use crate::{RunConfig, TrainError, atomic};
+use crate::{RunConfig, TrainError, files};
 
 /// Where runs are put when no folder is named.
 pub const DEFAULT_ROOT: &str = "runs";
@@ -35,8 +35,8 @@ impl RunDir {
     /// A folder name that is not taken: `runs/shapes-cnn-20261122-101500`.
     #[must_use]
     pub fn fresh(data: &str, model: &str) -> Self {
-        let now = time::OffsetDateTime::now_local()
-            .unwrap_or_else(|_| time::OffsetDateTime::now_utc());
+        let now =
+            time::OffsetDateTime::now_local().unwrap_or_else(|_| time::OffsetDateTime::now_utc());
         let stamp = format!(
             "{:04}{:02}{:02}-{:02}{:02}{:02}",
             now.year(),
@@ -129,7 +129,7 @@ impl RunDir {
         }
         let folder = self.checkpoints();
         fs::create_dir_all(&folder).map_err(TrainError::io("create", &folder))?;
-        atomic::write(&self.join("config.toml"), config.to_toml()?.as_bytes())
+        files::write(&self.join("config.toml"), config.to_toml()?.as_bytes())
     }
 
     /// The configuration of the run.
@@ -170,7 +170,11 @@ impl RunLog {
     ///
     /// # Errors
     /// [`TrainError::Io`].
-    pub(crate) fn open(dir: &RunDir, length: u64, history: Vec<EpochRecord>) -> Result<Self, TrainError> {
+    pub(crate) fn open(
+        dir: &RunDir,
+        length: u64,
+        history: Vec<EpochRecord>,
+    ) -> Result<Self, TrainError> {
         let events_path = dir.join("metrics.jsonl");
         let open = || -> std::io::Result<File> {
             let mut file = OpenOptions::new()
@@ -186,7 +190,12 @@ impl RunLog {
             Ok(file)
         };
         let events = open().map_err(TrainError::io("write", &events_path))?;
-        Ok(Self { events, history_path: dir.join("history.csv"), events_path, history })
+        Ok(Self {
+            events,
+            history_path: dir.join("history.csv"),
+            events_path,
+            history,
+        })
     }
 
     /// Makes everything logged so far durable and returns the length of the log in bytes.
@@ -218,10 +227,10 @@ impl Subscriber for RunLog {
                     .serialize(row)
                     .map_err(|error| TrainError::io("write", &self.history_path)(error.into()))?;
             }
-            let bytes = table.into_inner().map_err(|error| {
-                TrainError::io("write", &self.history_path)(error.into_error())
-            })?;
-            atomic::write(&self.history_path, &bytes)?;
+            let bytes = table
+                .into_inner()
+                .map_err(|error| TrainError::io("write", &self.history_path)(error.into_error()))?;
+            files::write(&self.history_path, &bytes)?;
         }
         Ok(())
     }
@@ -232,7 +241,10 @@ fn whole_lines(file: &mut File, limit: u64) -> std::io::Result<u64> {
     let mut text = Vec::new();
     file.seek(SeekFrom::Start(0))?;
     Read::by_ref(file).take(limit).read_to_end(&mut text)?;
-    Ok(text.iter().rposition(|&byte| byte == b'\n').map_or(0, |end| end as u64 + 1))
+    Ok(text
+        .iter()
+        .rposition(|&byte| byte == b'\n')
+        .map_or(0, |end| end as u64 + 1))
 }
 
 #[cfg(test)]
@@ -262,7 +274,11 @@ mod tests {
         fs::create_dir_all(&checkpoint).unwrap();
         assert!(RunDir::containing(&checkpoint).is_none());
         fs::write(folder.path().join("config.toml"), "").unwrap();
-        for inside in ["", "model.safetensors", "checkpoints/step-00000001/model.safetensors"] {
+        for inside in [
+            "",
+            "model.safetensors",
+            "checkpoints/step-00000001/model.safetensors",
+        ] {
             let run = RunDir::containing(&folder.path().join(inside)).unwrap();
             assert_eq!(run.root(), folder.path());
         }
@@ -277,12 +293,18 @@ mod tests {
         let length = log.sync().unwrap();
         log.receive(&epoch(2)).unwrap();
         log.events.write_all(b"{\"half a li").unwrap();
-        let Event::Epoch(first) = epoch(1) else { unreachable!() };
+        let Event::Epoch(first) = epoch(1) else {
+            unreachable!()
+        };
         let mut log = RunLog::open(&dir, length, vec![first]).unwrap();
         log.receive(&epoch(2)).unwrap();
         let lines = fs::read_to_string(dir.join("metrics.jsonl")).unwrap();
         assert_eq!(lines.lines().count(), 2);
-        assert!(lines.lines().all(|line| serde_json::from_str::<Event>(line).is_ok()));
+        assert!(
+            lines
+                .lines()
+                .all(|line| serde_json::from_str::<Event>(line).is_ok())
+        );
         let table = fs::read_to_string(dir.join("history.csv")).unwrap();
         assert_eq!(table.lines().count(), 3, "{table}");
         assert!(table.starts_with("epoch,step,train_loss"), "{table}");

@@ -21,7 +21,10 @@ pub fn build_model(
     data: &Dataset,
     device: &Device,
 ) -> Result<AnyModel, TrainError> {
-    Ok(fitted(config, data)?.model.ok_or_else(no_model)?.init(device)?)
+    Ok(fitted(config, data)?
+        .model
+        .ok_or_else(no_model)?
+        .init(device)?)
 }
 
 /// `config` with the model's input shape, number of classes and seed filled in from `data`.
@@ -95,26 +98,39 @@ impl SavedModel {
             ))
         })?;
         let model = weights::restore(config.init(device)?, tensors)?;
-        Ok(Self { model, info, source })
+        Ok(Self {
+            model,
+            info,
+            source,
+        })
     }
 
     /// The normalisation of the inputs.
     #[must_use]
     pub fn normalization(&self) -> Normalization {
-        Normalization { mean: self.info.mean.clone(), std: self.info.std.clone() }
+        Normalization {
+            mean: self.info.mean.clone(),
+            std: self.info.std.clone(),
+        }
     }
 
     /// The shape of an input.
     #[must_use]
     pub fn image_shape(&self) -> ImageShape {
         let [channels, height, width] = self.info.image;
-        ImageShape { channels, height, width }
+        ImageShape {
+            channels,
+            height,
+            width,
+        }
     }
 }
 
 fn find(path: &Path, which: &Which) -> Result<(Vec<u8>, PathBuf), TrainError> {
     let read = |file: PathBuf| {
-        fs::read(&file).map_err(TrainError::io("read", &file)).map(|bytes| (bytes, file))
+        fs::read(&file)
+            .map_err(TrainError::io("read", &file))
+            .map(|bytes| (bytes, file))
     };
     if path.is_file() {
         return read(path.to_path_buf());

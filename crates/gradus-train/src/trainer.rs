@@ -27,7 +27,9 @@ use crate::evaluate::{Evaluation, Feed, argmax, evaluate, inputs, targets, value
 use crate::event::{EpochRecord, Event, StepRecord, Subscriber};
 use crate::machine::{DataInfo, Machine, RunInfo, now};
 use crate::run_dir::RunLog;
-use crate::{RunConfig, RunDir, StopSignal, Summary, TrainError, atomic, device, finish, guard, weights};
+use crate::{
+    RunConfig, RunDir, StopSignal, Summary, TrainError, device, files, finish, guard, weights,
+};
 
 /// Where to continue from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,7 +144,9 @@ impl Data {
 fn spread(indices: &mut Vec<u32>, limit: usize) {
     let length = indices.len();
     if length > limit {
-        *indices = (0..limit).map(|place| indices[place * length / limit]).collect();
+        *indices = (0..limit)
+            .map(|place| indices[place * length / limit])
+            .collect();
     }
 }
 
@@ -158,8 +162,10 @@ impl Trainer {
         let (device, backend) = device::device(&config.device)?;
         config.loss.validate(dataset.classes.len())?;
         let data = Data::new(&config, dataset)?;
-        let model_name =
-            config.model.as_ref().map_or_else(|| "custom".to_owned(), |model| model.name.to_string());
+        let model_name = config
+            .model
+            .as_ref()
+            .map_or_else(|| "custom".to_owned(), |model| model.name.to_string());
         Ok(Self {
             config,
             device: device.autodiff(),
@@ -170,7 +176,9 @@ impl Trainer {
             stop: StopSignal::new(),
             subscribers: Vec::new(),
             // Not `args`, which panics when a path is no Unicode.
-            command: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect(),
+            command: std::env::args_os()
+                .map(|arg| arg.to_string_lossy().into_owned())
+                .collect(),
             model_name,
             multiply_adds: 0,
         })
@@ -270,15 +278,13 @@ impl Trainer {
             }
             Some(Resume::Last) => Checkpoint::latest(&dir)?,
             Some(Resume::Best) => (Some(Checkpoint::best(&dir)?), Vec::new()),
-            Some(Resume::Path(path)) => {
-                (Some((path.clone(), Checkpoint::load(path)?)), Vec::new())
-            }
+            Some(Resume::Path(path)) => (Some((path.clone(), Checkpoint::load(path)?)), Vec::new()),
         };
         let resumed = self.resume.is_some();
         if resumed {
             // What may differ from the saved configuration (more epochs, another device) is now part
             // of the run.
-            atomic::write(&dir.join("config.toml"), self.config.to_toml()?.as_bytes())?;
+            files::write(&dir.join("config.toml"), self.config.to_toml()?.as_bytes())?;
         }
 
         // A model built without automatic differentiation could not be trained.
@@ -296,7 +302,14 @@ impl Trainer {
             None => {
                 let model = model.prepare(self.sample()?);
                 let fingerprint = self.data.fingerprint.clone();
-                (model, Progress { fingerprint, ..Progress::default() }, None)
+                (
+                    model,
+                    Progress {
+                        fingerprint,
+                        ..Progress::default()
+                    },
+                    None,
+                )
             }
         };
         if progress.fingerprint != self.data.fingerprint {
@@ -358,7 +371,7 @@ impl Trainer {
                 image: [shape.channels, shape.height, shape.width],
             },
         };
-        atomic::write_json(&dir.join("run.json"), &info)
+        files::write_json(&dir.join("run.json"), &info)
     }
 }
 
@@ -404,7 +417,10 @@ enum EpochEnd {
 impl Run {
     fn emit(&mut self, event: &Event) -> Result<(), TrainError> {
         self.log.receive(event)?;
-        self.trainer.subscribers.iter_mut().try_for_each(|listener| listener.receive(event))
+        self.trainer
+            .subscribers
+            .iter_mut()
+            .try_for_each(|listener| listener.receive(event))
     }
 
     fn announce(
@@ -433,7 +449,11 @@ impl Run {
         }
         if resumed {
             let (step, epoch) = (self.progress.step, self.progress.epoch);
-            self.emit(&Event::Resumed { checkpoint, step, epoch })?;
+            self.emit(&Event::Resumed {
+                checkpoint,
+                step,
+                epoch,
+            })?;
         }
         let (wanted, size) = (self.trainer.config.batch_size, self.trainer.batch_size());
         if size < wanted {
@@ -487,8 +507,11 @@ impl Run {
                 order,
                 batch_size: trainer.batch_size(),
                 drop_last: true,
-                augmentation: (config.limit.overfit == 0)
-                    .then_some((augmentation, config.seed, number)),
+                augmentation: (config.limit.overfit == 0).then_some((
+                    augmentation,
+                    config.seed,
+                    number,
+                )),
                 normalization: trainer.data.normalization.clone(),
                 workers: config.data.workers,
                 first_batch: self.progress.batch,
@@ -529,9 +552,16 @@ impl Run {
         let images = batch.labels.len();
         let x = inputs(&mut batch, device);
         let y = targets(&batch, device);
-        let logits = model.forward(x.clone(), Mode::train(config.seed, self.progress.step as u64));
+        let logits = model.forward(
+            x.clone(),
+            Mode::train(config.seed, self.progress.step as u64),
+        );
         let mut loss = config.loss.forward(logits.clone(), y);
-        if let Some(penalty) = config.penalty.as_ref().and_then(|penalty| penalty.forward(&model)) {
+        if let Some(penalty) = config
+            .penalty
+            .as_ref()
+            .and_then(|penalty| penalty.forward(&model))
+        {
             loss = loss + penalty;
         }
         let scores = values(logits.clone().detach())?;
@@ -546,8 +576,9 @@ impl Run {
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         let grad_norm = gradients::global_norm(&model, &gradients);
         if !grad_norm.is_finite() {
-            let tensor = guard::check_gradients(&model, &gradients)
-                .unwrap_or_else(|| "the norm of all gradients together, which overflowed".to_owned());
+            let tensor = guard::check_gradients(&model, &gradients).unwrap_or_else(|| {
+                "the norm of all gradients together, which overflowed".to_owned()
+            });
             return Err(self.not_finite("the gradient", grad_norm, tensor));
         }
         let batches = self.trainer.batches();
@@ -656,7 +687,13 @@ impl Run {
         }
         let config = &self.trainer.config;
         let last = self.progress.epoch == config.epochs || self.progress.stopped.is_some();
-        if best || last || self.progress.epoch.is_multiple_of(config.checkpoint.every_epochs) {
+        if best
+            || last
+            || self
+                .progress
+                .epoch
+                .is_multiple_of(config.checkpoint.every_epochs)
+        {
             self.save(model, best)?;
         }
         Ok(())
@@ -681,15 +718,20 @@ impl Run {
 
     /// Compares with the best epoch; sets `stopped` when patience has run out.
     fn judge(&mut self, val_accuracy: Option<f64>) -> bool {
-        let Some(val_accuracy) = val_accuracy else { return false };
+        let Some(val_accuracy) = val_accuracy else {
+            return false;
+        };
         let stop = &self.trainer.config.stop;
         let progress = &mut self.progress;
         let better = progress
             .best
             .is_none_or(|best| val_accuracy > best.val_accuracy + stop.min_delta);
         if better {
-            progress.best =
-                Some(Best { val_accuracy, epoch: progress.epoch, step: progress.step });
+            progress.best = Some(Best {
+                val_accuracy,
+                epoch: progress.epoch,
+                step: progress.step,
+            });
             progress.stale = 0;
         } else {
             progress.stale += 1;
@@ -738,9 +780,9 @@ impl Run {
             "test",
             &data.classes,
         )?;
-        atomic::write_json(&self.dir.join("evaluation.json"), &evaluation)?;
+        files::write_json(&self.dir.join("evaluation.json"), &evaluation)?;
         if let Some(filters) = finish::filters(&model, data.images.shape, &data.classes) {
-            atomic::write_json(&self.dir.join("filters.json"), &filters)?;
+            files::write_json(&self.dir.join("filters.json"), &filters)?;
         }
         let file = finish::model_file(
             &model,
@@ -749,12 +791,15 @@ impl Run {
             &data.classes,
             data.images.shape,
         )?;
-        atomic::write(&self.dir.join(finish::MODEL_FILE), &file)?;
+        files::write(&self.dir.join(finish::MODEL_FILE), &file)?;
 
         let history = &self.progress.history;
         let last = history.last();
         let train_seconds: f64 = history.iter().map(|epoch| epoch.seconds).sum();
-        let seen: f64 = history.iter().map(|epoch| epoch.images_per_second * epoch.seconds).sum();
+        let seen: f64 = history
+            .iter()
+            .map(|epoch| epoch.images_per_second * epoch.seconds)
+            .sum();
         let summary = Summary {
             run_dir: self.dir.root().to_path_buf(),
             model: self.trainer.model_name.clone(),
@@ -778,10 +823,14 @@ impl Run {
             stopped: self.progress.stopped.clone(),
             seconds: self.progress.seconds + self.started.elapsed().as_secs_f64(),
             train_seconds,
-            images_per_second: if train_seconds > 0.0 { seen / train_seconds } else { 0.0 },
+            images_per_second: if train_seconds > 0.0 {
+                seen / train_seconds
+            } else {
+                0.0
+            },
             weights_sha256: weights::sha256(&file),
         };
-        atomic::write_json(&self.dir.join("summary.json"), &summary)?;
+        files::write_json(&self.dir.join("summary.json"), &summary)?;
         self.emit(&Event::Finished(summary.clone()))?;
         self.log.sync()?;
         Ok(Outcome {
@@ -802,4 +851,3 @@ fn distance(a: &weights::NamedTensors, b: &weights::NamedTensors) -> f64 {
         .sum::<f64>()
         .sqrt()
 }
-

@@ -40,10 +40,14 @@ pub fn collect<M: Module>(module: &M) -> NamedTensors {
             self.path.pop();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.tensors.insert(self.path.join("."), param.val().into_data());
+            self.tensors
+                .insert(self.path.join("."), param.val().into_data());
         }
     }
-    let mut collector = Collector { path: Vec::new(), tensors: NamedTensors::new() };
+    let mut collector = Collector {
+        path: Vec::new(),
+        tensors: NamedTensors::new(),
+    };
     module.visit(&mut collector);
     collector.tensors
 }
@@ -71,7 +75,8 @@ pub fn restore<M: Module>(module: M, tensors: NamedTensors) -> Result<M, TrainEr
             let expected: Vec<usize> = param.shape().to_vec();
             match self.tensors.remove(&name) {
                 None => {
-                    self.problem.get_or_insert_with(|| format!("{name} {expected:?} is missing"));
+                    self.problem
+                        .get_or_insert_with(|| format!("{name} {expected:?} is missing"));
                     param
                 }
                 Some(data) if data.shape().to_vec() != expected => {
@@ -88,13 +93,19 @@ pub fn restore<M: Module>(module: M, tensors: NamedTensors) -> Result<M, TrainEr
             }
         }
     }
-    let mut restorer = Restorer { path: Vec::new(), tensors, problem: None };
+    let mut restorer = Restorer {
+        path: Vec::new(),
+        tensors,
+        problem: None,
+    };
     let module = module.map(&mut restorer);
     if let Some(problem) = restorer.problem {
         return Err(TrainError::Weights(problem));
     }
     if let Some(name) = restorer.tensors.keys().next() {
-        return Err(TrainError::Weights(format!("the model has no tensor called {name}")));
+        return Err(TrainError::Weights(format!(
+            "the model has no tensor called {name}"
+        )));
     }
     Ok(module)
 }
@@ -134,7 +145,11 @@ pub fn from_safetensors(
     let damaged = |problem: String| TrainError::damaged(path, problem);
     let (_, header) =
         SafeTensors::read_metadata(bytes).map_err(|error| damaged(error.to_string()))?;
-    let metadata = match header.metadata().as_ref().and_then(|map| map.get(METADATA_KEY)) {
+    let metadata = match header
+        .metadata()
+        .as_ref()
+        .and_then(|map| map.get(METADATA_KEY))
+    {
         Some(text) => {
             serde_json::from_str(text).map_err(|error| damaged(format!("metadata: {error}")))?
         }
@@ -158,13 +173,21 @@ pub fn from_safetensors(
 }
 
 fn elements<E, const W: usize>(bytes: &[u8], decode: fn([u8; W]) -> E) -> Vec<E> {
-    bytes.as_chunks::<W>().0.iter().map(|chunk| decode(*chunk)).collect()
+    bytes
+        .as_chunks::<W>()
+        .0
+        .iter()
+        .map(|chunk| decode(*chunk))
+        .collect()
 }
 
 /// SHA-256 of `bytes` as 64 lower-case hexadecimal digits.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 fn to_dtype(dtype: DType) -> Option<Dtype> {

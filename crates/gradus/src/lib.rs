@@ -29,9 +29,9 @@
 pub mod guide;
 pub mod prelude;
 
+pub use gradus_core::random;
 pub use gradus_data as data;
 pub use gradus_nn as nn;
 pub use gradus_optim as optim;
-pub use gradus_random as random;
 pub use gradus_report as report;
 pub use gradus_train as train;

@@ -17,7 +17,7 @@
 mod figure;
 mod paint;
 
-use gradus_random::{ChaCha8Rng, Purpose, stream};
+use gradus_core::random::{ChaCha8Rng, Purpose, stream};
 use rayon::prelude::*;
 
 use crate::draw::{below, between, shuffle, unit};

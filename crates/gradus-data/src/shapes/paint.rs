@@ -1,6 +1,6 @@
 //! Colours, textures and clutter: everything about an image that says nothing about its class.
 
-use gradus_random::ChaCha8Rng;
+use gradus_core::random::ChaCha8Rng;
 
 use super::figure::{Point, length, segment};
 use crate::draw::{below, between, coin, unit};

@@ -1,6 +1,6 @@
 //! The sampling itself, on the host, in f64.
 
-use gradus_random::{ChaCha8Rng, Purpose, stream};
+use gradus_core::random::{ChaCha8Rng, Purpose, stream};
 use rand::RngExt;
 use rand_distr::{Distribution, StandardNormal};
 

@@ -14,7 +14,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
-use gradus_random::{Purpose, stream};
+use gradus_core::random::{Purpose, stream};
 use rand::RngExt;
 
 use crate::{Mode, NnError};

@@ -16,7 +16,7 @@ use std::str::FromStr;
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use gradus_random::child_seed;
+use gradus_core::random::child_seed;
 
 use super::norm::normalise;
 use super::{AvgPool2d, BatchNormConfig, Conv2d, Conv2dConfig, Norm, NormKind};

@@ -16,7 +16,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use gradus_random::child_seed;
+use gradus_core::random::child_seed;
 
 use super::block::{BlockConfig, ConvBlock};
 use super::summary::{Plan, Summary};

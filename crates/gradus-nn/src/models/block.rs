@@ -10,7 +10,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use gradus_random::child_seed;
+use gradus_core::random::child_seed;
 
 use super::ModelConfig;
 use super::summary::Plan;

@@ -12,7 +12,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use gradus_random::child_seed;
+use gradus_core::random::child_seed;
 
 use super::block::{BlockConfig, ConvBlock};
 use super::summary::{Plan, Summary};

@@ -144,7 +144,7 @@ fn rotate(a: &mut [f64], v: &mut [f64], n: usize, p: usize, q: usize) {
 mod tests {
     use super::*;
     use burn::tensor::Device;
-    use gradus_random::{Purpose, stream};
+    use gradus_core::random::{Purpose, stream};
     use rand::RngExt;
 
     #[test]

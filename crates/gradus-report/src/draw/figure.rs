@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{Mark, Paint, Scene, Theme, png, svg};
-use crate::{ReportError, atomic};
+use crate::ReportError;
+use crate::error::write;
 
 /// A finished picture.
 #[derive(Debug, Clone)]
@@ -75,8 +76,8 @@ impl Figure {
     /// As [`png`](Self::png), or [`ReportError::Io`] naming the file.
     pub fn write(&self, folder: &Path) -> Result<[PathBuf; 2], ReportError> {
         let paths = ["svg", "png"].map(|ext| folder.join(format!("{}.{ext}", self.name)));
-        atomic::write(&paths[0], self.svg(Theme::Light).as_bytes())?;
-        atomic::write(&paths[1], &self.png(Theme::Light, 2.0)?)?;
+        write(&paths[0], self.svg(Theme::Light).as_bytes())?;
+        write(&paths[1], &self.png(Theme::Light, 2.0)?)?;
         Ok(paths)
     }
 

@@ -6,8 +6,9 @@ mod page;
 use std::path::{Path, PathBuf};
 
 use crate::draw::Theme;
+use crate::error::write;
 use crate::run::Run;
-use crate::{ReportError, atomic, figures};
+use crate::{ReportError, figures};
 
 /// What [`write_report`] wrote.
 #[derive(Debug, Clone)]
@@ -35,7 +36,7 @@ pub fn write_report(run_dir: &Path) -> Result<ReportPaths, ReportError> {
         paths.extend(figure.write(&folder)?);
     }
     let path = run_dir.join("report.html");
-    atomic::write(&path, html(&run)?.as_bytes())?;
+    write(&path, html(&run)?.as_bytes())?;
     Ok(ReportPaths {
         html: path,
         figures: paths,

@@ -15,7 +15,7 @@
 //! versions of that crate.
 //!
 //! ```
-//! use gradus_random::{Purpose, stream};
+//! use gradus_core::random::{Purpose, stream};
 //! use rand::RngExt;
 //!
 //! let mut a = stream(42, Purpose::Crop, 3, 17);
@@ -58,7 +58,10 @@ pub enum Purpose {
 #[must_use]
 pub fn stream(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> ChaCha8Rng {
     let mut key = [0u8; 32];
-    for (slot, word) in key.chunks_exact_mut(8).zip([seed, purpose as u64, epoch, index]) {
+    for (slot, word) in key
+        .chunks_exact_mut(8)
+        .zip([seed, purpose as u64, epoch, index])
+    {
         slot.copy_from_slice(&word.to_le_bytes());
     }
     ChaCha8Rng::from_seed(key)
@@ -72,16 +75,16 @@ pub fn stream(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> ChaCha8Rng
 pub fn child_seed(seed: u64, name: &str) -> u64 {
     use rand::RngExt;
     // FNV-1a spreads the name over 64 bits; ChaCha then mixes it with the seed.
-    let hash = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |h, byte| (h ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, byte| {
+        (h ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
+    });
     stream(seed, Purpose::Child, hash, name.len() as u64).random()
 }
 
 /// An endless supply of seeds, for code that builds layers one after another.
 ///
 /// ```
-/// use gradus_random::Seeds;
+/// use gradus_core::random::Seeds;
 /// let mut seeds = Seeds::new(42);
 /// let (first, second) = (seeds.next_seed(), seeds.next_seed());
 /// assert_ne!(first, second);
@@ -124,7 +127,10 @@ mod tests {
         let mut key = [0u8; 32];
         key[8] = 1;
         let mut reference = ChaCha8Rng::from_seed(key);
-        assert_eq!(draw(0, Purpose::Order, 0, 0), reference.random::<[u64; 4]>());
+        assert_eq!(
+            draw(0, Purpose::Order, 0, 0),
+            reference.random::<[u64; 4]>()
+        );
     }
 
     #[test]
