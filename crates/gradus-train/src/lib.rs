@@ -34,12 +34,15 @@ pub mod files;
 pub mod machine;
 pub mod weights;
 
+mod close;
 mod device;
 mod error;
 mod finish;
 mod guard;
 mod layers;
+mod prepared;
 mod recipe;
+mod run;
 mod run_dir;
 mod saved;
 mod signal;

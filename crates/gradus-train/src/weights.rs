@@ -28,9 +28,20 @@ pub const METADATA_KEY: &str = "gradus";
 /// Every float tensor of `module`: parameters, frozen parameters and buffers.
 #[must_use]
 pub fn collect<M: Module>(module: &M) -> NamedTensors {
+    collect_where(module, false)
+}
+
+/// The tensors that training changes by gradients: neither frozen ones nor buffers.
+#[must_use]
+pub fn collect_trainable<M: Module>(module: &M) -> NamedTensors {
+    collect_where(module, true)
+}
+
+fn collect_where<M: Module>(module: &M, trainable_only: bool) -> NamedTensors {
     struct Collector {
         path: Vec<String>,
         tensors: NamedTensors,
+        trainable_only: bool,
     }
     impl ModuleVisitor for Collector {
         fn enter_module(&mut self, name: &str, _: &str) {
@@ -40,13 +51,16 @@ pub fn collect<M: Module>(module: &M) -> NamedTensors {
             self.path.pop();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.tensors
-                .insert(self.path.join("."), param.val().into_data());
+            if !self.trainable_only || param.is_require_grad() {
+                self.tensors
+                    .insert(self.path.join("."), param.val().into_data());
+            }
         }
     }
     let mut collector = Collector {
         path: Vec::new(),
         tensors: NamedTensors::new(),
+        trainable_only,
     };
     module.visit(&mut collector);
     collector.tensors

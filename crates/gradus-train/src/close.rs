@@ -1,0 +1,197 @@
+//! What ends an epoch and a run: validation, records, the best epoch, checkpoints, the test.
+
+use std::time::Instant;
+
+use gradus_nn::Classifier;
+
+use crate::checkpoint::{Best, Checkpoint, EpochSums};
+use crate::evaluate::{Evaluation, evaluate};
+use crate::event::{EpochRecord, Event};
+use crate::run::Run;
+use crate::trainer::{Ended, Outcome};
+use crate::{Summary, TrainError, files, finish, weights};
+
+impl Run {
+    /// Validates, records and saves an epoch.
+    pub(crate) fn close_epoch<M: Classifier>(&mut self, model: &M) -> Result<(), TrainError> {
+        let sums = std::mem::take(&mut self.progress.sums);
+        let data = &self.trainer.data;
+        let validation = if data.split.validation.is_empty() {
+            None
+        } else {
+            Some(evaluate(
+                model,
+                &data.images,
+                data.split.validation.clone(),
+                &self.trainer.config.loss,
+                &self.trainer.feed(),
+                "validation",
+                &data.classes,
+            )?)
+        };
+        self.progress.epoch += 1;
+        self.progress.batch = 0;
+        let record = self.epoch_record(&sums, validation.as_ref());
+        self.progress.history.push(record.clone());
+        let best = self.judge(record.val_accuracy);
+        self.emit(&Event::Epoch(record))?;
+        if let Some(reason) = self.progress.stopped.clone() {
+            let epoch = self.progress.epoch;
+            self.emit(&Event::StoppedEarly { reason, epoch })?;
+        }
+        let config = &self.trainer.config;
+        let last = self.progress.epoch == config.epochs || self.progress.stopped.is_some();
+        if best
+            || last
+            || self
+                .progress
+                .epoch
+                .is_multiple_of(config.checkpoint.every_epochs)
+        {
+            self.save(model, best)?;
+        }
+        Ok(())
+    }
+
+    fn epoch_record(&self, sums: &EpochSums, validation: Option<&Evaluation>) -> EpochRecord {
+        let images = sums.images as f64;
+        EpochRecord {
+            epoch: self.progress.epoch,
+            step: self.progress.step,
+            train_loss: sums.loss / images,
+            train_accuracy: sums.correct as f64 / images,
+            val_loss: validation.map(|result| result.loss),
+            val_accuracy: validation.map(|result| result.accuracy),
+            val_top5: validation.map(|result| result.top5),
+            lr: sums.lr,
+            grad_norm: sums.grad_norm / sums.steps as f64,
+            seconds: sums.seconds,
+            images_per_second: images / sums.seconds,
+        }
+    }
+
+    /// Compares with the best epoch; sets `stopped` when patience has run out.
+    fn judge(&mut self, val_accuracy: Option<f64>) -> bool {
+        let Some(val_accuracy) = val_accuracy else {
+            return false;
+        };
+        let stop = &self.trainer.config.stop;
+        let progress = &mut self.progress;
+        let better = progress
+            .best
+            .is_none_or(|best| val_accuracy > best.val_accuracy + stop.min_delta);
+        if better {
+            progress.best = Some(Best {
+                val_accuracy,
+                epoch: progress.epoch,
+                step: progress.step,
+            });
+            progress.stale = 0;
+        } else {
+            progress.stale += 1;
+            if stop.patience > 0 && progress.stale >= stop.patience && progress.stopped.is_none() {
+                progress.stopped = Some(format!(
+                    "the validation accuracy has not improved for {} epochs",
+                    progress.stale
+                ));
+            }
+        }
+        better
+    }
+
+    /// Writes a checkpoint of `model` as it is now.
+    pub(crate) fn save<M: Classifier>(&mut self, model: &M, best: bool) -> Result<(), TrainError> {
+        self.progress.seconds += self.started.elapsed().as_secs_f64();
+        self.started = Instant::now();
+        self.progress.log_bytes = self.log.sync()?;
+        let checkpoint = Checkpoint {
+            model: finish::model_file(
+                model,
+                &self.trainer.config,
+                &self.trainer.data.normalization,
+                &self.trainer.data.classes,
+                self.trainer.data.images.shape,
+            )?,
+            optimizer: self.optimizer.save()?,
+            progress: self.progress.clone(),
+        };
+        let path = checkpoint.save(&self.dir)?;
+        let (step, keep) = (self.progress.step, self.trainer.config.checkpoint.keep);
+        Checkpoint::prune(&self.dir, step, keep, self.progress.best)?;
+        self.saved = Some(path.clone());
+        self.emit(&Event::Checkpoint { path, step, best })
+    }
+
+    /// Measures the final weights on the test set and writes the results.
+    pub(crate) fn finish<M: Classifier>(mut self, model: M) -> Result<Outcome<M>, TrainError> {
+        let data = &self.trainer.data;
+        let evaluation = evaluate(
+            &model,
+            &data.test_images,
+            data.test.clone(),
+            &self.trainer.config.loss,
+            &self.trainer.feed(),
+            "test",
+            &data.classes,
+        )?;
+        files::write_json(&self.dir.join("evaluation.json"), &evaluation)?;
+        if let Some(filters) = finish::filters(&model, data.images.shape, &data.classes) {
+            files::write_json(&self.dir.join("filters.json"), &filters)?;
+        }
+        let file = finish::model_file(
+            &model,
+            &self.trainer.config,
+            &data.normalization,
+            &data.classes,
+            data.images.shape,
+        )?;
+        files::write(&self.dir.join(finish::MODEL_FILE), &file)?;
+
+        let history = &self.progress.history;
+        let last = history.last();
+        let train_seconds: f64 = history.iter().map(|epoch| epoch.seconds).sum();
+        let seen: f64 = history
+            .iter()
+            .map(|epoch| epoch.images_per_second * epoch.seconds)
+            .sum();
+        let summary = Summary {
+            run_dir: self.dir.root().to_path_buf(),
+            model: self.trainer.model_name.clone(),
+            parameters: self.parameters,
+            data: data.name.clone(),
+            train_images: data.split.train.len(),
+            validation_images: data.split.validation.len(),
+            test_images: data.test.len(),
+            device: self.trainer.backend.clone(),
+            seed: self.trainer.config.seed,
+            epochs: self.progress.epoch,
+            steps: self.progress.step,
+            train_loss: last.map(|epoch| epoch.train_loss),
+            train_accuracy: last.map(|epoch| epoch.train_accuracy),
+            val_accuracy: last.and_then(|epoch| epoch.val_accuracy),
+            best_val_accuracy: self.progress.best.map(|best| best.val_accuracy),
+            best_epoch: self.progress.best.map(|best| best.epoch),
+            test_accuracy: evaluation.accuracy,
+            test_top5: evaluation.top5,
+            test_loss: evaluation.loss,
+            stopped: self.progress.stopped.clone(),
+            seconds: self.progress.seconds + self.started.elapsed().as_secs_f64(),
+            train_seconds,
+            images_per_second: if train_seconds > 0.0 {
+                seen / train_seconds
+            } else {
+                0.0
+            },
+            weights_sha256: weights::sha256(&file),
+        };
+        files::write_json(&self.dir.join("summary.json"), &summary)?;
+        self.emit(&Event::Finished(summary.clone()))?;
+        self.log.sync()?;
+        Ok(Outcome {
+            model,
+            ended: Ended::Finished(Box::new(summary)),
+            evaluation: Some(evaluation),
+            run_dir: self.dir.root().to_path_buf(),
+        })
+    }
+}
