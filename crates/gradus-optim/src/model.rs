@@ -43,7 +43,10 @@ use crate::gradients::Clip;
 pub struct ModelOptimizer {
     /// The text that `save` writes down.
     text: String,
-    /// The rule, with decay and without.
+    /// The rule as configured, with decay and without. What a schedule asks for is always derived
+    /// from these, so that nothing it asked for earlier sticks.
+    configured: [Arc<dyn AnyRule>; 2],
+    /// The rule of the next step, with decay and without.
     rules: [Arc<dyn AnyRule>; 2],
     clips: Vec<Clip>,
     no_decay: bool,
@@ -103,6 +106,7 @@ impl ModelOptimizer {
     fn from_shared(text: String, rules: [Arc<dyn AnyRule>; 2]) -> Self {
         Self {
             text,
+            configured: rules.clone(),
             rules,
             clips: Vec::new(),
             no_decay: false,
@@ -136,9 +140,19 @@ impl ModelOptimizer {
     }
 
     /// Sets the momentum (β₁ for the Adam family) from the next step on, as one-cycle schedules ask.
+    ///
+    /// A rule configured without momentum stays without: it has no buffer for one. A rule configured
+    /// with momentum keeps its buffer, also while a schedule passes through 0.
     pub fn set_momentum(&mut self, momentum: f64) {
-        for rule in &mut self.rules {
-            *rule = rule.at_momentum(momentum);
+        for (rule, configured) in self.rules.iter_mut().zip(&self.configured) {
+            let scheduled = configured.at_momentum(momentum);
+            *rule = if scheduled.slot_names() == configured.slot_names() {
+                scheduled
+            } else {
+                // Momentum exactly 0 reads as "no buffer", and would lose what the buffers hold. The
+                // smallest normal number computes the same, 0·v + g = g, and keeps them.
+                configured.at_momentum(f64::MIN_POSITIVE)
+            };
         }
     }
 
@@ -152,8 +166,8 @@ impl ModelOptimizer {
         self.steps
     }
 
-    /// The global norm of the gradients at the last step before clipping, where the configuration
-    /// has a global clip.
+    /// The global norm of the gradients at the last step, as the first global clip of the chain found
+    /// it: before that clip, after any clips that stand before it. `None` without a global clip.
     pub fn last_gradient_norm(&self) -> Option<f64> {
         self.last_norm
     }

@@ -28,11 +28,13 @@ pub trait Number:
     fn sqrt(self) -> Self;
     /// |x|.
     fn abs(self) -> Self;
-    /// −1, 0 or 1; the sign of zero is 0.
+    /// −1, 0 or 1; the sign of zero is 0. Of NaN it is 0 for `f64` and [`Lane`]; for a tensor the
+    /// backend decides.
     fn sign(self) -> Self;
-    /// The larger of the two, elementwise.
+    /// The larger of the two, elementwise. For `f64` and [`Lane`] a NaN in `self` stays and one in
+    /// `other` is passed over; for a tensor the backend decides.
     fn max(self, other: Self) -> Self;
-    /// The smaller of the two, elementwise.
+    /// The smaller of the two, elementwise; NaN as in [`max`](Self::max).
     fn min(self, other: Self) -> Self;
     /// `yes` where x > 0, `no` elsewhere (also where x is not a number).
     fn where_positive(self, yes: Self, no: Self) -> Self;

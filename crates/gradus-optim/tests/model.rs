@@ -309,6 +309,63 @@ fn a_momentum_schedule_reaches_the_rule() {
     );
 }
 
+#[test]
+fn a_momentum_schedule_may_pass_through_zero() {
+    // Constant gradient 1, rate 0.1: v = 1, 1.9 at μ = 0.9; 1, 1 at 0; 1.9, 2.71 at 0.9 again, and
+    // −θ is a tenth of their sum so far.
+    let momenta = [0.9, 0.9, 0.0, 0.0, 0.9, 0.9];
+    let expected = [0.1, 0.29, 0.39, 0.49, 0.68, 0.951];
+    let fresh = || {
+        ModelOptimizer::with_rule(Sgd {
+            momentum: 0.9,
+            ..Sgd::default()
+        })
+        .unwrap()
+    };
+    let mut optimizer = fresh();
+    let mut net = Net {
+        unused: Param::from_tensor(Tensor::zeros([5], &device())),
+        ..net(2)
+    };
+    for (t, (momentum, expected)) in momenta.into_iter().zip(expected).enumerate() {
+        if t == 3 || t == 4 {
+            // In the middle of the zeros, and where they end.
+            let bytes = optimizer.save().unwrap();
+            optimizer = fresh();
+            optimizer.load(&bytes, &net).unwrap();
+        }
+        optimizer.set_momentum(momentum);
+        let mut grads = GradientsParams::new();
+        grads.register(net.unused.id, Tensor::<1>::ones([5], &Device::flex()));
+        net = optimizer.step(0.1, net, grads);
+        let found = net.unused.val().to_data().try_to_vec::<f32>().unwrap()[0];
+        assert!(
+            (f64::from(found) + expected).abs() < 1e-6,
+            "step {t}: {found} and −{expected}"
+        );
+    }
+}
+
+#[test]
+fn rmsprop_keeps_its_buffers_through_a_momentum_of_zero() {
+    let mut model = Some(net(6));
+    let mut optimizer = optimizer("rmsprop(momentum=0.9, centered=true)");
+    run(&mut model, &mut optimizer, 0..2);
+    optimizer.set_momentum(0.0);
+    run(&mut model, &mut optimizer, 2..4);
+    let bytes = optimizer.save().unwrap();
+    optimizer.load(&bytes, model.as_ref().unwrap()).unwrap();
+    assert_eq!(optimizer.save().unwrap(), bytes);
+
+    // A rule configured without momentum has no buffer, and no schedule gives it one.
+    let mut plain = self::optimizer("sgd(lr=0.1)");
+    plain.set_momentum(0.9);
+    let (mut a, mut b) = (Some(net(6)), Some(net(6)));
+    run(&mut a, &mut plain, 0..3);
+    run(&mut b, &mut self::optimizer("sgd(lr=0.1)"), 0..3);
+    assert_eq!(bits(&a.unwrap()), bits(&b.unwrap()));
+}
+
 // === Refusals ===
 
 fn saved(text: &str) -> Vec<u8> {

@@ -90,9 +90,11 @@ hyperparameters! {
     /// Linear warm-up before a schedule.
     ///
     /// ```text
-    /// η(t) = η₀·(start + (1 − start)·(t + 1)/W)  for t < W = steps + epochs·(steps of an epoch)
+    /// η(t) = η(W)·(start + (1 − start)·(t + 1)/W)  for t < W = steps + epochs·(steps of an epoch)
     /// ```
-    /// The last step of the warm-up has the full rate. The schedule behind it begins at step W.
+    /// It climbs to what the shape behind it starts with, η(W): the optimizer's rate for most shapes,
+    /// but `max_lr/25` for `onecycle`, which is a warm-up of its own. The last step of the warm-up has
+    /// that rate already. The shape begins at step W.
     pub struct Warmup as "warmup" {
         steps: u64 = 0, "[0, inf)", "Length in steps.";
         epochs: f64 = 0.0, "[0, inf)", "Length in epochs, added to `steps`.";
@@ -102,7 +104,9 @@ hyperparameters! {
 
 impl Warmup {
     fn length(&self, steps_per_epoch: u64) -> u64 {
-        self.steps + (self.epochs * steps_per_epoch as f64).round() as u64
+        // The conversion saturates, and so must the sum: `epochs = 1e300` is a valid table.
+        self.steps
+            .saturating_add((self.epochs * steps_per_epoch as f64).round() as u64)
     }
 }
 
@@ -377,6 +381,16 @@ mod tests {
             )
             .lr;
         assert!((lr - 0.5).abs() < 1e-12, "the fifth step of ten");
+    }
+
+    #[test]
+    fn a_warm_up_longer_than_time_saturates() {
+        let schedule: ScheduleConfig =
+            "constant | warmup(steps=9007199254740992, epochs=1e300)"
+                .parse()
+                .unwrap();
+        let lr = schedule.lr(7, 100, 1.0);
+        assert!((0.0..1e-15).contains(&lr), "{lr}");
     }
 
     #[test]
