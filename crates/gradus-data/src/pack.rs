@@ -23,6 +23,8 @@ use crate::{DataError, Dataset, ImageShape, Images};
 
 const MAGIC: &[u8; 8] = b"GRADUSPK";
 const HEADER_LIMIT: u64 = 16 << 20;
+/// Red, green, blue: the only images that are packed.
+const CHANNELS: usize = 3;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,7 +53,8 @@ pub fn is_pack(path: &Path) -> bool {
 /// Writes `data` to `path`, atomically: a temporary file beside it, fsync, rename.
 ///
 /// # Errors
-/// If the two parts have different shapes, or the system refuses.
+/// If the two parts have different shapes, an image has other than three channels, or the system
+/// refuses.
 pub fn write(data: &Dataset, path: &Path) -> Result<(), DataError> {
     if data.train.shape != data.test.shape {
         let found = format!("{} and {}", data.train.shape, data.test.shape);
@@ -60,6 +63,9 @@ pub fn write(data: &Dataset, path: &Path) -> Result<(), DataError> {
             found,
             "equal shapes",
         ));
+    }
+    if data.train.shape.channels != CHANNELS {
+        return Err(DataError::file(path.display(), channels(data.train.shape)));
     }
     let mut hash = Sha256::new();
     payload(data, |bytes| {
@@ -109,7 +115,8 @@ fn payload(
 /// Reads a pack.
 ///
 /// # Errors
-/// If it is not one, is truncated or longer than it says, or its checksum or a label is wrong.
+/// If it is not one, is truncated or longer than it says, its images have other than three channels,
+/// or its checksum or a label is wrong.
 pub fn read(path: &Path) -> Result<Dataset, DataError> {
     let io = |e| DataError::io("read", path)(e);
     let mut file = File::open(path).map_err(|source| match source.kind() {
@@ -149,6 +156,10 @@ pub fn read(path: &Path) -> Result<Dataset, DataError> {
             format!("version {}: this program reads version 1", header.version),
         ));
     }
+    // Every other source gives three, and resizing and augmentation rely on it.
+    if header.shape.channels != CHANNELS {
+        return Err(wrong(16, channels(header.shape)));
+    }
     let promised = promised_length(&header).and_then(|bytes| bytes.checked_add(16 + stated));
     if promised != Some(length) {
         let promised = promised.map_or("an impossible number of".to_owned(), |p| p.to_string());
@@ -171,6 +182,13 @@ pub fn read(path: &Path) -> Result<Dataset, DataError> {
         return Err(wrong(16 + stated, problem));
     }
     parse(path, &header, &payload)
+}
+
+fn channels(shape: ImageShape) -> String {
+    format!(
+        "images of {shape}, {} channels: expected {CHANNELS}; store greyscale as three equal channels",
+        shape.channels
+    )
 }
 
 /// Bytes after the header, or `None` if the numbers overflow.

@@ -129,3 +129,31 @@ fn each_lie_has_its_message() {
         "{message}"
     );
 }
+
+#[test]
+fn only_three_channels_are_packed_and_read() {
+    let bytes = packed();
+    let field = b"\"channels\":3";
+    let at = bytes
+        .windows(field.len())
+        .position(|window| window == field)
+        .unwrap();
+    for (count, digit) in [(1, b'1'), (4, b'4')] {
+        let mut other = bytes.clone();
+        other[at + field.len() - 1] = digit;
+        let (_folder, path) = place("x.gradus", &other);
+        let message = pack::read(&path).unwrap_err().to_string();
+        let expected = format!("at byte 16: images of {count}×2×2, {count} channels: expected 3");
+        assert!(message.contains(&expected), "{message}");
+        // What cannot be read back is not written either.
+        let shape = ImageShape::new(count, 2, 2);
+        let images = Images::new(shape, vec![0; 2 * shape.bytes()], vec![0, 1]).unwrap();
+        let set = Dataset {
+            train: images.clone(),
+            test: images,
+            ..tiny()
+        };
+        let message = pack::write(&set, &path).unwrap_err().to_string();
+        assert!(message.contains("channels: expected 3"), "{message}");
+    }
+}
