@@ -74,11 +74,31 @@ pub(crate) fn decode(file: &Path, entry: &str, bytes: &[u8]) -> Result<Picture, 
         .map_err(|problem| DataError::entry(file, entry, problem))
 }
 
-/// The decoder fills a cut JPEG with grey and says nothing. A whole one has an end marker (FF D9)
-/// after its last start of scan (FF DA): inside a scan every FF is followed by 00 or a restart.
+/// The decoder fills a cut JPEG with grey and says nothing. A whole one reaches its end marker
+/// (FF D9); what lies behind that, such as the film of a motion photo, is not looked at.
+///
+/// Segments are skipped by their length, so that a thumbnail's end marker is not taken for the
+/// picture's. Inside a scan every FF is followed by 00 or a restart marker (D0–D7).
 fn jpeg_is_whole(bytes: &[u8]) -> bool {
-    let last = |marker: [u8; 2]| bytes.windows(2).rposition(|pair| pair == marker);
-    matches!((last([0xff, 0xda]), last([0xff, 0xd9])), (Some(scan), Some(end)) if scan < end)
+    let mut at = 2; // behind the start of the image, FF D8
+    let mut scanned = false;
+    while let Some(&[first, marker]) = bytes.get(at..at + 2) {
+        at += match (first, marker) {
+            (0xff, 0xd9) => return scanned,
+            // FF FF is filling: the second FF may begin a marker.
+            (0xff, 0xff) => 1,
+            (0xff, 0x00 | 0x01 | 0xd0..=0xd8) => 2,
+            (0xff, _) => {
+                scanned |= marker == 0xda;
+                let Some(&[high, low]) = bytes.get(at + 2..at + 4) else {
+                    return false;
+                };
+                2 + usize::from(u16::from_be_bytes([high, low]))
+            }
+            _ => 1,
+        };
+    }
+    false
 }
 
 fn flatten(image: DynamicImage) -> Picture {
@@ -141,7 +161,7 @@ impl Picture {
 
 /// A zeroed buffer for `count` images, or an error rather than an abort if there is no such memory.
 pub(crate) fn buffer(what: &str, count: usize, shape: ImageShape) -> Result<Vec<u8>, DataError> {
-    let bytes = count as u64 * shape.bytes() as u64;
+    let bytes = (count as u64).saturating_mul(shape.bytes() as u64);
     let refused = || DataError::Memory {
         what: format!("{what} ({count} of {shape})"),
         bytes,
@@ -284,6 +304,35 @@ mod tests {
             assert!(
                 message.contains("truncated JPEG") || message.contains("decode"),
                 "{message}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_follows_the_end_of_a_jpeg_is_not_looked_at() {
+        let image = DynamicImage::ImageRgb8(image::ImageBuffer::from_fn(24, 24, |x, y| {
+            image::Rgb([(x * y) as u8, (x * 9) as u8, (y * 5) as u8])
+        }));
+        let mut jpeg = Cursor::new(Vec::new());
+        image.write_to(&mut jpeg, ImageFormat::Jpeg).unwrap();
+        let jpeg = jpeg.into_inner();
+        // A start of scan without an end, then bytes as a film has them.
+        let film = (0..3000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8);
+        let trailer: Vec<u8> = [0xff, 0xda, 0, 8].into_iter().chain(film).collect();
+        let motion = [jpeg.as_slice(), &trailer].concat();
+        let picture = decode(Path::new("x"), "x.jpg", &motion).unwrap();
+        let plain = decode(Path::new("x"), "x.jpg", &jpeg).unwrap();
+        assert_eq!(picture.rgb, plain.rgb);
+        // A whole picture inside a comment (a thumbnail) is no end of the outer one.
+        let mut comment = vec![0xff, 0xfe];
+        comment.extend((jpeg.len() as u16 + 2).to_be_bytes());
+        comment.extend(&jpeg);
+        let outer = [&jpeg[..2], &comment, &jpeg[2..]].concat();
+        assert!(decode(Path::new("x"), "x.jpg", &outer).is_ok());
+        for cut in 4..outer.len() {
+            assert!(
+                decode(Path::new("x"), "x.jpg", &outer[..cut]).is_err(),
+                "cut at {cut}"
             );
         }
     }
