@@ -166,7 +166,7 @@ fn remote(name: &str) -> Result<&'static Remote, String> {
             let known = REMOTES.map(|remote| remote.name);
             let hint = did_you_mean(name, known);
             format!(
-                "nothing is published under this name; {hint} Known: {}",
+                "nothing is published under this name. {hint} Known: {}",
                 known.join(", ")
             )
         })

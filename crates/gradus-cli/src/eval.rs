@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use gradus_data::{DataSpec, Dataset};
 use gradus_train::evaluate::{Evaluation, Feed, evaluate};
-use gradus_train::{RunConfig, RunDir, SavedModel, TrainError, Which, device, recipe};
+use gradus_train::{RunConfig, RunDir, SavedModel, StopSignal, TrainError, Which, device, recipe};
 use serde_json::json;
 
 use crate::args::{DataDir, Speech};
@@ -182,6 +182,7 @@ fn measure(
         normalization: saved.normalization(),
         batch_size: config.batch_size.max(250),
         workers: config.data.workers,
+        stop: StopSignal::new(),
     };
     evaluate(
         &saved.model,
@@ -202,8 +203,8 @@ fn table(evaluation: &Evaluation) -> String {
             vec![
                 class.class.clone(),
                 count(class.n as usize),
-                percent(class.accuracy),
-                percent(class.precision),
+                class.accuracy.map_or_else(|| "–".to_owned(), percent),
+                class.precision.map_or_else(|| "–".to_owned(), percent),
             ]
         })
         .collect();

@@ -56,7 +56,7 @@ pub(crate) fn find(name: &str) -> Result<&'static Preset, String> {
             let known: Vec<&str> = PRESETS.iter().map(|preset| preset.name).collect();
             let hint = did_you_mean(name, known.iter().copied());
             format!(
-                "there is no such preset; {hint} Known: {}",
+                "there is no such preset. {hint} Known: {}",
                 known.join(", ")
             )
         })

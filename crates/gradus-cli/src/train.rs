@@ -178,15 +178,23 @@ fn plan(args: &TrainArgs) -> anyhow::Result<Plan> {
                     out.display()
                 )));
             }
-            let checkpoint = path.join("MANIFEST.json").exists();
-            (
-                dir,
-                if checkpoint {
-                    Resume::Path(path.clone())
-                } else {
-                    Resume::Last
-                },
-            )
+            if !path.exists() {
+                return Err(usage(TrainError::NoRun(format!(
+                    "--resume {}: there is no such file or folder",
+                    path.display()
+                ))));
+            }
+            // The run folder itself means its newest checkpoint; anything inside it, that checkpoint.
+            let whole = path.canonicalize().ok() == dir.root().canonicalize().ok();
+            let checkpoint = match path.parent() {
+                Some(folder) if path.is_file() => folder,
+                _ => path.as_path(),
+            };
+            let from = match whole {
+                true => Resume::Last,
+                false => Resume::Path(checkpoint.to_path_buf()),
+            };
+            (dir, from)
         }
         Some(name) => {
             let dir = match &out {
@@ -262,7 +270,12 @@ fn finished(args: &TrainArgs, summary: &Summary) -> Outcome {
     let report = if args.no_report {
         Ok(None)
     } else {
-        gradus_report::write_report(&summary.run_dir).map(|paths| Some(paths.html))
+        gradus_report::write_report(&summary.run_dir).map(|paths| {
+            for notice in paths.notices {
+                output::say(args.speech.quiet, notice);
+            }
+            Some(paths.html)
+        })
     };
     let path = report.as_ref().ok().and_then(Option::as_ref);
     if args.speech.json {

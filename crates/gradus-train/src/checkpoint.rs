@@ -149,9 +149,15 @@ impl Checkpoint {
         };
         files::write_json(&partial.join(MANIFEST), &manifest)?;
 
-        // A folder cannot be renamed over another; the same step saved twice holds the same.
-        remove(&target)?;
+        // A folder cannot be renamed over another. When the same step is saved twice, the old one is
+        // put aside until the new one is in place, so that one of them is always whole.
+        let aside = folder.join(format!("{PARTIAL}old-{}", name(self.progress.step)));
+        remove(&aside)?;
+        if target.exists() {
+            fs::rename(&target, &aside).map_err(TrainError::io("rename", &target))?;
+        }
         fs::rename(&partial, &target).map_err(TrainError::io("rename to", &target))?;
+        remove(&aside)?;
         gradus_core::atomic::sync_folder(&folder).map_err(TrainError::io("write", &folder))?;
         Ok(target)
     }
@@ -219,24 +225,25 @@ impl Checkpoint {
         Ok((None, warnings))
     }
 
-    /// The checkpoint of the best epoch of a run.
+    /// The checkpoint of the best epoch of a run, as the newest valid checkpoint names it.
     ///
     /// # Errors
-    /// [`TrainError::NoRun`] when no epoch has been validated yet.
-    pub fn best(dir: &RunDir) -> Result<(PathBuf, Self), TrainError> {
-        let best = Self::latest(dir)?
-            .0
-            .and_then(|(_, checkpoint)| checkpoint.progress.best);
-        let Some(best) = best else {
-            return Err(TrainError::NoRun(format!(
-                "{} has no best checkpoint: no epoch of it has been validated yet. `last` may be \
-                 there",
-                dir.root().display()
-            )));
+    /// [`TrainError::NoRun`] when no epoch has been validated yet, or every checkpoint is damaged.
+    pub fn best(dir: &RunDir) -> Result<(PathBuf, Self, Vec<String>), TrainError> {
+        let (latest, warnings) = Self::latest(dir)?;
+        let Some(best) = latest.and_then(|(_, checkpoint)| checkpoint.progress.best) else {
+            return Err(TrainError::NoRun(match warnings.is_empty() {
+                true => format!(
+                    "{} has no best checkpoint: no epoch of it has been validated yet. `last` may \
+                     be there",
+                    dir.root().display()
+                ),
+                false => all_damaged(dir, &warnings),
+            }));
         };
         let path = dir.checkpoints().join(name(best.step));
         let checkpoint = Self::load(&path)?;
-        Ok((path, checkpoint))
+        Ok((path, checkpoint, warnings))
     }
 
     /// Removes the checkpoints that need not be kept now that `step` is saved: all but the newest
@@ -274,6 +281,16 @@ impl Checkpoint {
         }
         Ok(())
     }
+}
+
+/// What to say of a run whose checkpoints are all damaged.
+pub(crate) fn all_damaged(dir: &RunDir, warnings: &[String]) -> String {
+    format!(
+        "every checkpoint of {} is damaged; nothing was changed. To begin anew, choose another \
+         folder with --out ({})",
+        dir.root().display(),
+        warnings.join("; ")
+    )
 }
 
 fn name(step: usize) -> String {

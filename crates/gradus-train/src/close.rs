@@ -9,12 +9,13 @@ use crate::evaluate::{Evaluation, evaluate};
 use crate::event::{EpochRecord, Event};
 use crate::run::Run;
 use crate::trainer::{Ended, Outcome};
-use crate::{Summary, TrainError, files, finish, weights};
+use crate::{Summary, TrainError, files, finish, guard, weights};
 
 impl Run {
     /// Validates, records and saves an epoch.
     pub(crate) fn close_epoch<M: Classifier>(&mut self, model: &M) -> Result<(), TrainError> {
-        let sums = std::mem::take(&mut self.progress.sums);
+        self.check_weights(model)?;
+        let sums = self.progress.sums;
         let data = &self.trainer.data;
         let validation = if data.split.validation.is_empty() {
             None
@@ -31,6 +32,7 @@ impl Run {
         };
         self.progress.epoch += 1;
         self.progress.batch = 0;
+        self.progress.sums = EpochSums::default();
         let record = self.epoch_record(&sums, validation.as_ref());
         self.progress.history.push(record.clone());
         let best = self.judge(record.val_accuracy);
@@ -51,6 +53,14 @@ impl Run {
             self.save(model, best)?;
         }
         Ok(())
+    }
+
+    /// An update may overflow the weights; such a model is neither validated nor saved.
+    fn check_weights<M: Classifier>(&self, model: &M) -> Result<(), TrainError> {
+        match guard::check_parameters(model) {
+            Some(tensor) => Err(self.overflowed(tensor)),
+            None => Ok(()),
+        }
     }
 
     fn epoch_record(&self, sums: &EpochSums, validation: Option<&Evaluation>) -> EpochRecord {
@@ -101,6 +111,7 @@ impl Run {
 
     /// Writes a checkpoint of `model` as it is now.
     pub(crate) fn save<M: Classifier>(&mut self, model: &M, best: bool) -> Result<(), TrainError> {
+        self.check_weights(model)?;
         self.progress.seconds += self.started.elapsed().as_secs_f64();
         self.started = Instant::now();
         self.progress.log_bytes = self.log.sync()?;
@@ -125,7 +136,7 @@ impl Run {
     /// Measures the final weights on the test set and writes the results.
     pub(crate) fn finish<M: Classifier>(mut self, model: M) -> Result<Outcome<M>, TrainError> {
         let data = &self.trainer.data;
-        let evaluation = evaluate(
+        let evaluation = match evaluate(
             &model,
             &data.test_images,
             data.test.clone(),
@@ -133,7 +144,11 @@ impl Run {
             &self.trainer.feed(),
             "test",
             &data.classes,
-        )?;
+        ) {
+            // The last checkpoint holds the end of training: a resumed run only tests.
+            Err(TrainError::Interrupted(signal)) => return self.interrupted(model, signal),
+            evaluation => evaluation?,
+        };
         files::write_json(&self.dir.join("evaluation.json"), &evaluation)?;
         if let Some(filters) = finish::filters(&model, data.images.shape, &data.classes) {
             files::write_json(&self.dir.join("filters.json"), &filters)?;

@@ -191,7 +191,8 @@ impl Default for CheckpointConfig {
 pub struct LimitConfig {
     /// Use at most this many batches of training, validation and test set.
     pub batches: usize,
-    /// Train on the first so many training images, without augmentation, and validate on them too:
+    /// Train on so many training images, evenly spaced, without augmentation, and validate on them
+    /// too:
     /// a model that cannot learn 20 images by heart has a bug.
     pub overfit: usize,
 }
@@ -221,6 +222,12 @@ impl RunConfig {
             )),
         };
         at_least_one("epochs", self.epochs)?;
+        for (field, value) in [("epochs", self.epochs), ("batch_size", self.batch_size)] {
+            if value > 1_000_000 {
+                let problem = format!("expected at most 1,000,000, found {value}");
+                return Err(TrainError::config(field, problem));
+            }
+        }
         at_least_one("batch_size", self.batch_size)?;
         if self.data.workers > 64 {
             let problem = format!("expected at most 64 threads, found {}", self.data.workers);
@@ -266,7 +273,7 @@ impl RunConfig {
         let mut split =
             Split::stratified(&data.train.labels, data.classes.len(), self.seed, fraction)?;
         if self.limit.overfit > 0 {
-            split.train.truncate(self.limit.overfit);
+            crate::prepared::spread(&mut split.train, self.limit.overfit);
             split.validation.clone_from(&split.train);
         }
         if split.train.is_empty() {

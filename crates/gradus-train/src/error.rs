@@ -42,7 +42,7 @@ pub enum TrainError {
     /// The loss or a gradient stopped being a finite number.
     #[error(
         "{what} became {value} at epoch {epoch}, batch {batch} (step {step}); the first bad tensor \
-         is {tensor}. Nothing was updated with it{kept}. Try a smaller learning rate, a warm-up \
+         is {tensor}. It was not saved{kept}. Try a smaller learning rate, a warm-up \
          (`--schedule onecycle`) or clipping (`--clip-norm 1`)"
     )]
     NotFinite {
@@ -61,6 +61,20 @@ pub enum TrainError {
         /// Which checkpoint remains, as a clause.
         kept: String,
     },
+    /// The outputs on a whole set of images are no numbers, though the weights are.
+    #[error(
+        "the loss on the {split} set is {value}: the weights are finite, but the outputs overflow. \
+         Try a smaller learning rate or clipping (`--clip-norm 1`)"
+    )]
+    OutputsNotFinite {
+        /// `validation`, `test`, …
+        split: String,
+        /// `NaN` or an infinity, as printed.
+        value: String,
+    },
+    /// A signal arrived while something was measured. The trainer saves and ends the run in order.
+    #[error("interrupted by signal {0}")]
+    Interrupted(i32),
     /// There is nothing to train on.
     #[error("{0}")]
     Empty(String),
@@ -91,6 +105,12 @@ pub enum TrainError {
         path = .0.display()
     )]
     RunExists(PathBuf),
+    /// Another process is working in the run folder.
+    #[error(
+        "another process is training in {}; wait for it, or choose another folder with --out",
+        .0.display()
+    )]
+    RunBusy(PathBuf),
     /// There is no run to continue or to evaluate.
     #[error("{0}")]
     NoRun(String),

@@ -14,7 +14,7 @@ use gradus_data::{Batch, Images, Loader, LoaderConfig, Normalization};
 use gradus_nn::{Classifier, Loss, Mode};
 use serde::{Deserialize, Serialize};
 
-use crate::TrainError;
+use crate::{StopSignal, TrainError};
 
 /// How many mistakes are kept with their images.
 pub const MISTAKES: usize = 40;
@@ -51,10 +51,10 @@ pub struct ClassResult {
     pub n: u64,
     /// Images of it that were recognised.
     pub correct: u64,
-    /// correct / n (the recall of the class); 0 for a class without images.
-    pub accuracy: f64,
-    /// Share of the images taken for this class that belong to it; 0 if none was.
-    pub precision: f64,
+    /// correct / n (the recall of the class); absent for a class without images.
+    pub accuracy: Option<f64>,
+    /// Share of the images taken for this class that belong to it; absent if none was.
+    pub precision: Option<f64>,
 }
 
 /// An image that was classified wrong.
@@ -106,6 +106,8 @@ pub struct Feed {
     pub batch_size: usize,
     /// Threads that prepare batches.
     pub workers: usize,
+    /// Ends the measurement after the batch at hand, with [`TrainError::Interrupted`].
+    pub stop: StopSignal,
 }
 
 /// The inputs of `batch` on `device`, `[N, C, H, W]`.
@@ -140,7 +142,8 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f64>, TrainError>
 /// `loss` is averaged over images; `split` and `classes` are copied into the result.
 ///
 /// # Errors
-/// [`TrainError::Empty`] without images; the loader's and the device's errors.
+/// [`TrainError::Empty`] without images, [`TrainError::OutputsNotFinite`] when the loss is no number,
+/// [`TrainError::Interrupted`] by the feed's stop signal; the loader's and the device's errors.
 pub fn evaluate<M: Classifier>(
     model: &M,
     images: &Arc<Images>,
@@ -169,10 +172,19 @@ pub fn evaluate<M: Classifier>(
         },
     )?;
     for batch in loader {
+        if let Some(signal) = feed.stop.requested() {
+            return Err(TrainError::Interrupted(signal));
+        }
         let mut batch = batch?;
         let logits = model.forward(inputs(&mut batch, &device), Mode::Eval);
         let losses = loss.per_example(logits.clone(), targets(&batch, &device));
         tally.add(&batch, &values(logits)?, &values(losses)?);
+    }
+    if !tally.loss.is_finite() {
+        return Err(TrainError::OutputsNotFinite {
+            split: split.to_owned(),
+            value: tally.loss.to_string(),
+        });
     }
     Ok(tally.finish(images, split, classes))
 }
@@ -199,8 +211,8 @@ pub fn softmax(scores: &[f64]) -> Vec<f64> {
     exponentials.into_iter().map(|value| value / sum).collect()
 }
 
-/// The place of the largest score; the first of equals. Comparisons with NaN are false, so a model
-/// that outputs NaN is simply wrong.
+/// The place of the largest score; the first of equals. Scores must be numbers: [`evaluate`] refuses a
+/// model whose loss is none.
 #[must_use]
 pub fn argmax(scores: &[f64]) -> usize {
     let mut best = 0;
@@ -279,13 +291,7 @@ impl Tally {
     }
 
     fn finish(self, images: &Images, split: &str, classes: &[String]) -> Evaluation {
-        let share = |part: u64, whole: u64| {
-            if whole == 0 {
-                0.0
-            } else {
-                part as f64 / whole as f64
-            }
-        };
+        let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
         let per_class: Vec<ClassResult> = classes
             .iter()
             .enumerate()
@@ -307,8 +313,8 @@ impl Tally {
             split: split.to_owned(),
             n: self.n,
             loss: self.loss / self.n as f64,
-            accuracy: share(correct, self.n as u64),
-            top5: share(self.top5 as u64, self.n as u64),
+            accuracy: correct as f64 / self.n as f64,
+            top5: self.top5 as f64 / self.n as f64,
             classes: classes.to_vec(),
             per_class,
             mistakes: self

@@ -97,6 +97,12 @@ impl Layers {
     /// # Errors
     /// As [`set`](Self::set).
     pub fn put(&mut self, key: &str, value: impl Into<Value>) -> Result<&mut Self, TrainError> {
+        if ["model.seed", "model.input", "model.classes"].contains(&key) {
+            return Err(TrainError::config(
+                key,
+                "this follows from the data set and from `seed`; set `seed` instead",
+            ));
+        }
         let mut path: Vec<&str> = key.split('.').map(str::trim).collect();
         let last = path.pop().unwrap_or_default();
         if last.is_empty() || path.iter().any(|part| part.is_empty()) {

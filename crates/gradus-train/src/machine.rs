@@ -63,6 +63,9 @@ pub struct RunInfo {
     pub command: Vec<String>,
     /// When the run began, RFC 3339.
     pub started: String,
+    /// The parts in which it went on, each with its command and time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resumed: Vec<Part>,
     /// The model's name.
     pub model: String,
     /// Trainable parameters.
@@ -71,6 +74,15 @@ pub struct RunInfo {
     pub multiply_adds: u64,
     /// The data set.
     pub data: DataInfo,
+}
+
+/// A part of a run: from a start to an end or an interruption.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Part {
+    /// The command line, as typed.
+    pub command: Vec<String>,
+    /// When it began, RFC 3339.
+    pub started: String,
 }
 
 /// The data set of a run.

@@ -50,7 +50,7 @@ impl Prepared {
 
 /// Keeps `limit` of `indices`, evenly spaced: the first ones of a set in class folders would all be of
 /// one class.
-fn spread(indices: &mut Vec<u32>, limit: usize) {
+pub(crate) fn spread(indices: &mut Vec<u32>, limit: usize) {
     let length = indices.len();
     if length > limit {
         *indices = (0..limit)

@@ -4,6 +4,7 @@
 //! ŝ = model(x),   L = loss(ŝ, y) + R(W),   ∇L  →  clip  →  θ ← rule(θ, ∇L, η(t))
 //! ```
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -25,6 +26,8 @@ pub(crate) struct Run {
     pub(crate) trainer: Trainer,
     pub(crate) parameters: usize,
     pub(crate) dir: RunDir,
+    /// Held so that no other process trains in the same folder.
+    pub(crate) _lock: File,
     pub(crate) log: RunLog,
     pub(crate) optimizer: ModelOptimizer,
     pub(crate) progress: Progress,
@@ -101,22 +104,38 @@ impl Run {
             match end {
                 EpochEnd::Interrupted(signal) => {
                     self.save(&model, false)?;
-                    let step = self.progress.step;
-                    self.emit(&Event::Interrupted { signal, step })?;
-                    self.log.sync()?;
-                    return Ok(Outcome {
-                        model,
-                        ended: Ended::Interrupted { signal, step },
-                        evaluation: None,
-                        run_dir: self.dir.root().to_path_buf(),
-                    });
+                    return self.interrupted(model, signal);
                 }
                 EpochEnd::Stopped(reason) => self.progress.stopped = Some(reason),
                 EpochEnd::Complete => {}
             }
-            self.close_epoch(&model)?;
+            match self.close_epoch(&model) {
+                // All batches are done: a resumed run begins with the validation.
+                Err(TrainError::Interrupted(signal)) => {
+                    self.save(&model, false)?;
+                    return self.interrupted(model, signal);
+                }
+                closed => closed?,
+            }
         }
         self.finish(model)
+    }
+
+    /// Ends this part of the run in order; the state has been saved.
+    pub(crate) fn interrupted<M>(
+        mut self,
+        model: M,
+        signal: i32,
+    ) -> Result<Outcome<M>, TrainError> {
+        let step = self.progress.step;
+        self.emit(&Event::Interrupted { signal, step })?;
+        self.log.sync()?;
+        Ok(Outcome {
+            model,
+            ended: Ended::Interrupted { signal, step },
+            evaluation: None,
+            run_dir: self.dir.root().to_path_buf(),
+        })
     }
 
     /// The batches of one epoch, from where the last checkpoint left off.
@@ -144,12 +163,14 @@ impl Run {
                 first_batch: self.progress.batch,
             },
         )?;
+        // A step lasts from the end of the one before, so that waiting for images counts.
+        let mut begun = Instant::now();
         for batch in loader {
             if let Some(signal) = self.trainer.stop.requested() {
                 return Ok((model, EpochEnd::Interrupted(signal)));
             }
             let stopped;
-            (model, stopped) = self.step(model, batch?)?;
+            (model, stopped) = self.step(model, batch?, begun)?;
             if let Some(reason) = stopped {
                 return Ok((model, EpochEnd::Stopped(reason)));
             }
@@ -158,6 +179,7 @@ impl Run {
             if every > 0 && inside && self.progress.step.is_multiple_of(every) {
                 self.save(&model, false)?;
             }
+            begun = Instant::now();
         }
         match self.trainer.stop.requested() {
             Some(signal) if self.progress.batch < batches => {
@@ -172,8 +194,8 @@ impl Run {
         &mut self,
         model: M,
         mut batch: gradus_data::Batch,
+        begun: Instant,
     ) -> Result<(M, Option<String>), TrainError> {
-        let begun = Instant::now();
         let config = &self.trainer.config;
         let device = &self.trainer.device;
         let images = batch.labels.len();
@@ -198,7 +220,7 @@ impl Run {
                 .or_else(|| guard::check_parameters(&model))
                 .or_else(|| guard::check("the logits", logits))
                 .unwrap_or_else(|| "the loss itself".to_owned());
-            return Err(self.not_finite("the loss", loss_value, tensor));
+            return Err(self.not_finite("the loss", loss_value.to_string(), tensor));
         }
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         let grad_norm = gradients::global_norm(&model, &gradients);
@@ -206,7 +228,7 @@ impl Run {
             let tensor = guard::check_gradients(&model, &gradients).unwrap_or_else(|| {
                 "the norm of all gradients together, which overflowed".to_owned()
             });
-            return Err(self.not_finite("the gradient", grad_norm, tensor));
+            return Err(self.not_finite("the gradient", grad_norm.to_string(), tensor));
         }
         let batches = self.trainer.batches();
         let clock = Clock {
@@ -270,10 +292,26 @@ impl Run {
         Ok((model, reason))
     }
 
-    pub(crate) fn not_finite(&self, what: &'static str, value: f64, tensor: String) -> TrainError {
+    /// The error for weights that the last step made bad.
+    pub(crate) fn overflowed(&self, tensor: String) -> TrainError {
+        let mut error = self.not_finite("a weight", "no number".to_owned(), tensor);
+        if let TrainError::NotFinite { batch, step, .. } = &mut error {
+            // The step behind, not the step ahead.
+            *batch -= 1;
+            *step -= 1;
+        }
+        error
+    }
+
+    pub(crate) fn not_finite(
+        &self,
+        what: &'static str,
+        value: String,
+        tensor: String,
+    ) -> TrainError {
         TrainError::NotFinite {
             what,
-            value: value.to_string(),
+            value,
             epoch: self.progress.epoch + 1,
             batch: self.progress.batch + 1,
             step: self.progress.step + 1,

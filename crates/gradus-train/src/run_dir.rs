@@ -32,9 +32,11 @@ impl RunDir {
         Self { root: root.into() }
     }
 
-    /// A folder name that is not taken: `runs/shapes-cnn-20261122-101500`.
-    #[must_use]
-    pub fn fresh(data: &str, model: &str) -> Self {
+    /// Makes a new folder with a name that is not taken: `runs/shapes-cnn-20261122-101500`.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] when it cannot be made.
+    pub fn fresh(data: &str, model: &str) -> Result<Self, TrainError> {
         let now =
             time::OffsetDateTime::now_local().unwrap_or_else(|_| time::OffsetDateTime::now_utc());
         let stamp = format!(
@@ -47,13 +49,34 @@ impl RunDir {
             now.second()
         );
         let base = Path::new(DEFAULT_ROOT).join(format!("{data}-{model}-{stamp}"));
+        fs::create_dir_all(DEFAULT_ROOT).map_err(TrainError::io("create", DEFAULT_ROOT))?;
         let mut root = base.clone();
         let mut number = 2;
-        while root.exists() {
+        // Making the folder, not looking for it, decides who has the name: two runs may start in
+        // the same second.
+        while let Err(error) = fs::create_dir(&root) {
+            if error.kind() != std::io::ErrorKind::AlreadyExists {
+                return Err(TrainError::io("create", &root)(error));
+            }
             root = base.with_file_name(format!("{data}-{model}-{stamp}-{number}"));
             number += 1;
         }
-        Self { root }
+        Ok(Self { root })
+    }
+
+    /// Makes the folder if need be, and takes it for this process until the result is dropped.
+    ///
+    /// # Errors
+    /// [`TrainError::RunBusy`] when another process has it.
+    pub(crate) fn lock(&self) -> Result<File, TrainError> {
+        fs::create_dir_all(&self.root).map_err(TrainError::io("create", &self.root))?;
+        let path = self.join(".lock");
+        let file = File::create(&path).map_err(TrainError::io("create", &path))?;
+        match file.try_lock() {
+            Err(std::fs::TryLockError::WouldBlock) => Err(TrainError::RunBusy(self.root.clone())),
+            // A file system without locks is no reason not to train.
+            _ => Ok(file),
+        }
     }
 
     /// The run that was started last under [`DEFAULT_ROOT`].

@@ -5,11 +5,12 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use gradus_data::{Dataset, ImageShape, Normalization};
-use gradus_nn::AnyModel;
+use gradus_nn::{AnyModel, ModelConfig};
 
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Checkpoint, all_damaged};
 use crate::finish::{MODEL_FILE, ModelInfo};
-use crate::{RunConfig, RunDir, TrainError, weights};
+use crate::weights::{self, NamedTensors};
+use crate::{RunConfig, RunDir, TrainError};
 
 /// The model of `config` for the images and classes of `data`, on `device`.
 ///
@@ -97,6 +98,7 @@ impl SavedModel {
                 source.display()
             ))
         })?;
+        check(config, &info, &tensors).map_err(|problem| TrainError::damaged(&source, problem))?;
         let model = weights::restore(config.init(device)?, tensors)?;
         Ok(Self {
             model,
@@ -126,6 +128,39 @@ impl SavedModel {
     }
 }
 
+/// Compares what the file says of itself with what it holds, before anything is built from it.
+fn check(config: &ModelConfig, info: &ModelInfo, tensors: &NamedTensors) -> Result<(), String> {
+    if config.input != info.image || config.classes != info.classes.len() {
+        return Err(format!(
+            "its network takes {:?} and gives {} classes, its description says {:?} and {}",
+            config.input,
+            config.classes,
+            info.image,
+            info.classes.len()
+        ));
+    }
+    if [info.mean.len(), info.std.len()] != [info.image[0]; 2] {
+        return Err(format!(
+            "expected a mean and a standard deviation for each of {} channels, found {} and {}",
+            info.image[0],
+            info.mean.len(),
+            info.std.len()
+        ));
+    }
+    let summary = config.summary().map_err(|error| error.to_string())?;
+    let expected = (summary.parameters + summary.buffers) as u128;
+    let found: u128 = tensors
+        .values()
+        .map(|data| data.num_elements() as u128)
+        .sum();
+    if expected != found {
+        return Err(format!(
+            "its network has {expected} numbers, the file holds {found}"
+        ));
+    }
+    Ok(())
+}
+
 fn find(path: &Path, which: &Which) -> Result<(Vec<u8>, PathBuf), TrainError> {
     let read = |file: PathBuf| {
         fs::read(&file)
@@ -145,15 +180,18 @@ fn find(path: &Path, which: &Which) -> Result<(Vec<u8>, PathBuf), TrainError> {
             path.display()
         )));
     }
-    let last = || match Checkpoint::latest(&dir)?.0 {
-        Some((path, checkpoint)) => Ok((checkpoint.model, path)),
-        None => Err(TrainError::NoRun(format!(
+    let last = || match Checkpoint::latest(&dir)? {
+        (Some((path, checkpoint)), _) => Ok((checkpoint.model, path)),
+        (None, damaged) if !damaged.is_empty() => {
+            Err(TrainError::NoRun(all_damaged(&dir, &damaged)))
+        }
+        (None, _) => Err(TrainError::NoRun(format!(
             "{} has no weights yet: no checkpoint was written",
             path.display()
         ))),
     };
     match which {
-        Which::Best => Checkpoint::best(&dir).map(|(path, checkpoint)| (checkpoint.model, path)),
+        Which::Best => Checkpoint::best(&dir).map(|(path, checkpoint, _)| (checkpoint.model, path)),
         Which::Last => last(),
         Which::Final if dir.join(MODEL_FILE).exists() => read(dir.join(MODEL_FILE)),
         Which::Final => last(),

@@ -53,6 +53,7 @@ pub struct Summary {
     pub train_seconds: f64,
     /// Images per second in training steps.
     pub images_per_second: f64,
-    /// SHA-256 of `model.safetensors`: equal exactly when the weights are.
+    /// SHA-256 of `model.safetensors`: of the weights and what is needed to use them (the network,
+    /// class names, normalisation).
     pub weights_sha256: String,
 }

@@ -21,14 +21,14 @@ use gradus_data::{Dataset, Loader, LoaderConfig};
 use gradus_nn::Classifier;
 use gradus_optim::ModelOptimizer;
 
-use crate::checkpoint::{Checkpoint, Progress};
+use crate::checkpoint::{Checkpoint, Progress, all_damaged};
 use crate::evaluate::{Evaluation, Feed, inputs};
 use crate::event::Subscriber;
-use crate::machine::{DataInfo, Machine, RunInfo, now};
-use crate::prepared::Prepared;
+use crate::machine::{DataInfo, Machine, Part, RunInfo, now};
+use crate::prepared::{Prepared, spread};
 use crate::run::Run;
 use crate::run_dir::RunLog;
-use crate::{RunConfig, RunDir, StopSignal, Summary, TrainError, device, files, weights};
+use crate::{RunConfig, RunDir, StopSignal, Summary, TrainError, device, files, fitted, weights};
 
 /// Where to continue from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +105,12 @@ impl Trainer {
     /// not there, [`TrainError::Data`] or [`TrainError::Empty`] for data that cannot be trained on.
     pub fn new(config: RunConfig, dataset: Dataset) -> Result<Self, TrainError> {
         config.validate()?;
+        // The model's input, classes and seed follow from the data set and the run's seed.
+        let config = match config.model {
+            Some(_) => fitted(&config, &dataset)?,
+            None => config,
+        };
+        config.data.augmentation.validate(dataset.train.shape)?;
         let (device, backend) = device::device(&config.device)?;
         config.loss.validate(dataset.classes.len())?;
         let data = Prepared::new(&config, dataset)?;
@@ -202,6 +208,7 @@ impl Trainer {
             normalization: self.data.normalization.clone(),
             batch_size: self.config.batch_size.max(250),
             workers: self.config.data.workers,
+            stop: self.stop.clone(),
         }
     }
 
@@ -217,31 +224,34 @@ impl Trainer {
             None => {
                 let data = self.config.data.spec.to_string();
                 let kind = data.split(':').next().unwrap_or_default();
-                RunDir::fresh(kind, &self.model_name)
+                RunDir::fresh(kind, &self.model_name)?
             }
         };
+        let lock = dir.lock()?;
         let (loaded, warnings) = match &self.resume {
             None => {
                 dir.create(&self.config)?;
                 (None, Vec::new())
             }
-            Some(Resume::Last) => Checkpoint::latest(&dir)?,
-            Some(Resume::Best) => (Some(Checkpoint::best(&dir)?), Vec::new()),
+            Some(Resume::Last) => match Checkpoint::latest(&dir)? {
+                (None, warnings) if !warnings.is_empty() => {
+                    return Err(TrainError::NoRun(all_damaged(&dir, &warnings)));
+                }
+                latest => latest,
+            },
+            Some(Resume::Best) => {
+                let (path, checkpoint, warnings) = Checkpoint::best(&dir)?;
+                (Some((path, checkpoint)), warnings)
+            }
             Some(Resume::Path(path)) => (Some((path.clone(), Checkpoint::load(path)?)), Vec::new()),
         };
         let resumed = self.resume.is_some();
-        if resumed {
-            // What may differ from the saved configuration (more epochs, another device) is now part
-            // of the run.
-            files::write(&dir.join("config.toml"), self.config.to_toml()?.as_bytes())?;
-        }
-
         // A model built without automatic differentiation could not be trained.
         let tracked = model.devices().iter().all(Device::is_autodiff);
         let model = if tracked { model } else { model.train() };
         let parameters = trainable(&model);
         let mut optimizer = ModelOptimizer::new(&self.config.optimizer)?;
-        let (model, progress, checkpoint) = match loaded {
+        let (model, mut progress, checkpoint) = match loaded {
             Some((path, checkpoint)) => {
                 let (tensors, _) = weights::from_safetensors(&checkpoint.model, &path)?;
                 let model = weights::restore(model, tensors)?;
@@ -268,6 +278,26 @@ impl Trainer {
                 self.data.fingerprint, progress.fingerprint
             )));
         }
+        if resumed {
+            // Other stopping rules than those that ended the run: it may go on.
+            if progress.stopped.is_some() && dir.config()?.stop != self.config.stop {
+                progress.stopped = None;
+                progress.stale = 0;
+            }
+            if progress.epoch > self.config.epochs {
+                let done = progress.epoch;
+                return Err(TrainError::config(
+                    "epochs",
+                    format!(
+                        "the run has {done} epochs behind it, found {}",
+                        self.config.epochs
+                    ),
+                ));
+            }
+            // What may differ from the saved configuration (more epochs, another device) is now part
+            // of the run.
+            files::write(&dir.join("config.toml"), self.config.to_toml()?.as_bytes())?;
+        }
         let log = RunLog::open(&dir, progress.log_bytes, progress.history.clone())?;
         self.write_run_info(&dir, parameters)?;
 
@@ -275,6 +305,7 @@ impl Trainer {
             trainer: self,
             parameters,
             dir,
+            _lock: lock,
             log,
             optimizer,
             progress,
@@ -285,10 +316,11 @@ impl Trainer {
         run.train(model)
     }
 
-    /// Up to 5,000 training images, normalised but not augmented, for initialisers that look at
+    /// Up to 5,000 training images of every class, normalised but not augmented, for initialisers that look at
     /// data.
     fn sample(&self) -> Result<burn::tensor::Tensor<4>, TrainError> {
-        let order: Vec<u32> = self.data.split.train.iter().copied().take(5_000).collect();
+        let mut order = self.data.split.train.clone();
+        spread(&mut order, 5_000);
         let size = order.len();
         let config = LoaderConfig::new(order, size, self.data.normalization.clone());
         let mut loader = Loader::new(Arc::clone(&self.data.images), config)?;
@@ -300,13 +332,30 @@ impl Trainer {
 
     fn write_run_info(&self, dir: &RunDir, parameters: usize) -> Result<(), TrainError> {
         let shape = self.data.images.shape;
+        let part = Part {
+            command: self.command.clone(),
+            started: now(),
+        };
+        let path = dir.join("run.json");
+        // A run that goes on keeps how and when it was begun.
+        let (begun, resumed) = match files::read_json::<RunInfo>(&path) {
+            Ok(info) if self.resume.is_some() => {
+                let begun = Part {
+                    command: info.command,
+                    started: info.started,
+                };
+                (begun, info.resumed.into_iter().chain([part]).collect())
+            }
+            _ => (part, Vec::new()),
+        };
         let info = RunInfo {
             machine: Machine::inspect(),
             device: self.config.device.clone(),
             backend: self.backend.clone(),
             seed: self.config.seed,
-            command: self.command.clone(),
-            started: now(),
+            command: begun.command,
+            started: begun.started,
+            resumed,
             model: self.model_name.clone(),
             parameters,
             multiply_adds: self.multiply_adds,
@@ -320,7 +369,7 @@ impl Trainer {
                 image: [shape.channels, shape.height, shape.width],
             },
         };
-        files::write_json(&dir.join("run.json"), &info)
+        files::write_json(&path, &info)
     }
 }
 
