@@ -5,6 +5,8 @@
 use burn::optim::GradientsParams;
 use burn::tensor::TensorData;
 use gradus::nn::LinearClassifier;
+use gradus::optim::difference::forward;
+use gradus::optim::{Sgd, VectorOptimizer};
 use gradus::prelude::*;
 
 /// A linear classifier with W = 0 and b = 0.
@@ -38,18 +40,6 @@ fn with_all_weights_zero_softmax_loses_ln_10_and_hinge_9() {
     assert!((value("hinge") - 9.0).abs() < 1e-6);
 }
 
-/// Deck 001, "Evaluating the gradient numerically": (f(x + h) − f(x)) / h, one dimension at a time.
-fn numerical_gradient(f: impl Fn(&[f64]) -> f64, x: &[f64], h: f64) -> Vec<f64> {
-    let fx = f(x);
-    (0..x.len())
-        .map(|i| {
-            let mut moved = x.to_vec();
-            moved[i] += h;
-            (f(&moved) - fx) / h
-        })
-        .collect()
-}
-
 /// Deck 001: W = [0.34, −1.11, 0.78, …] has loss 1.25347; moving its first three entries by 0.0001
 /// gives 1.25322, 1.25353 and 1.25347, so the gradient begins −2.5, 0.6, 0.
 #[test]
@@ -60,7 +50,7 @@ fn the_numerical_gradient_of_the_lecture() {
         Some(i) => losses.get(i).copied().unwrap_or(1.25347),
         None => 1.25347,
     };
-    let gradient = numerical_gradient(table, &w, 0.0001);
+    let gradient = forward(table, &w, 0.0001);
     for (found, expected) in gradient.iter().zip([-2.5, 0.6, 0.0]) {
         assert!((found - expected).abs() < 1e-9, "{found} is not {expected}");
     }
@@ -82,7 +72,7 @@ fn the_gradient_of_the_hinge_loss_is_the_lectures_formula() {
             .map(|j| (s[j] - s[y] + 1.0).max(0.0))
             .sum()
     };
-    let numerical = numerical_gradient(loss, &w.concat(), 1e-6);
+    let numerical = forward(loss, &w.concat(), 1e-6);
 
     let device = Device::flex().autodiff();
     // Burn's layout is [inputs, classes].
@@ -110,17 +100,35 @@ fn the_gradient_of_the_hinge_loss_is_the_lectures_formula() {
 }
 
 /// Deck 001: two images with gradients (1.5, −2, 1.1, 0.4, −0.9) and (1.2, 2.3, −1.1, −0.8, −0.7)
-/// update the weights with their mean (1.35, 0.15, 0, −0.2, −0.8).
+/// update the weights with their mean (1.35, 0.15, 0, −0.2, −0.8). The losses Lᵢ(w) = gᵢ·w have these
+/// gradients; their mean, differentiated, must move w as the mean of the gradients does.
 #[test]
 fn the_mini_batch_gradient_of_the_lecture() {
-    let device = Device::flex();
-    let gradients = Tensor::<2>::from_floats(
-        [[1.5, -2.0, 1.1, 0.4, -0.9], [1.2, 2.3, -1.1, -0.8, -0.7]],
-        &device,
-    );
-    let mean: Vec<f32> = gradients.mean_dim(0).into_data().iter().collect();
-    for (found, expected) in mean.iter().zip([1.35, 0.15, 0.0, -0.2, -0.8]) {
-        assert!((found - expected).abs() < 1e-6, "{mean:?}");
+    let device = Device::flex().autodiff();
+    let g1 = [1.5, -2.0, 1.1, 0.4, -0.9];
+    let g2 = [1.2, 2.3, -1.1, -0.8, -0.7];
+    let expected = [1.35, 0.15, 0.0, -0.2, -0.8];
+
+    // Route 1: the mean of the gradients, one step of rate 1 from 0.
+    let mean: Vec<f64> = g1.iter().zip(g2).map(|(a, b)| (a + b) / 2.0).collect();
+    let mut w = vec![0.0; 5];
+    VectorOptimizer::new(Sgd::default(), 5).step(1.0, &mut w, &mean);
+    for (found, expected) in w.iter().zip(expected) {
+        assert!((found + expected).abs() < 1e-12, "{w:?}");
+    }
+
+    // Route 2: the gradient of the mean of the losses.
+    let weights = Tensor::<2>::zeros([5, 1], &device).require_grad();
+    let images = Tensor::<2>::from_floats([g1.map(|x| x as f32), g2.map(|x| x as f32)], &device);
+    let loss = images.matmul(weights.clone()).mean();
+    let gradient: Vec<f32> = weights
+        .grad(&loss.backward())
+        .unwrap()
+        .into_data()
+        .iter()
+        .collect();
+    for (found, expected) in gradient.iter().zip(expected) {
+        assert!((f64::from(*found) - expected).abs() < 1e-6, "{gradient:?}");
     }
 }
 

@@ -143,6 +143,72 @@ fn a_run_that_diverges_names_the_place_and_keeps_its_checkpoints() {
     );
 }
 
+/// A step so large that the weights overflow, and no step after it that could notice.
+#[test]
+fn weights_that_overflow_in_the_last_step_are_neither_saved_nor_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut config = config(0);
+    config.epochs = 1;
+    config.limit.batches = 1;
+    config.schedule = "constant".parse().unwrap();
+    config.optimizer = "sgd(lr=1e45)".parse().unwrap();
+    let message = run(&config, &out, None).unwrap_err().to_string();
+    assert!(
+        message.contains("step 1") && message.contains("the parameter"),
+        "{message}"
+    );
+    assert_eq!(
+        std::fs::read_dir(out.join("checkpoints")).unwrap().count(),
+        0
+    );
+    assert!(!out.join("model.safetensors").exists() && !out.join("summary.json").exists());
+}
+
+#[test]
+fn two_processes_cannot_train_in_one_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().to_path_buf();
+    let (trainer, model) = trainer(&config(0), &out);
+    let inside = out.clone();
+    let tried = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&tried);
+    trainer
+        .subscribe(move |event: &Event| {
+            if matches!(event, Event::Epoch(_)) {
+                let error = run(&config(0), &inside, Some(Resume::Last)).unwrap_err();
+                assert!(matches!(error, TrainError::RunBusy(_)), "{error}");
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+        .fit(model)
+        .unwrap();
+    assert_eq!(tried.load(Ordering::SeqCst), 3);
+}
+
+#[test]
+fn a_run_whose_checkpoints_are_all_damaged_is_left_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut config = config(0);
+    config.epochs = 1;
+    run(&config, folder.path(), None).unwrap();
+    for checkpoint in std::fs::read_dir(folder.path().join("checkpoints")).unwrap() {
+        std::fs::write(checkpoint.unwrap().path().join("progress.json"), "{}").unwrap();
+    }
+    let log = std::fs::read(folder.path().join("metrics.jsonl")).unwrap();
+    let message = run(&config, folder.path(), Some(Resume::Last))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("every checkpoint of") && message.contains("--out"),
+        "{message}"
+    );
+    assert_eq!(
+        std::fs::read(folder.path().join("metrics.jsonl")).unwrap(),
+        log
+    );
+}
+
 #[test]
 fn a_folder_that_holds_a_run_is_not_overwritten() {
     let folder = tempfile::tempdir().unwrap();

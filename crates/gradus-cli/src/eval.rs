@@ -18,7 +18,7 @@ use crate::{data, output};
 /// Measure a trained model: accuracy, loss, every class
 ///
 /// Without --data the model is measured on the data it was trained for, which gives the test accuracy
-/// that training ended with.
+/// that training ended with (on the whole split, also for a run with --limit-batches).
 #[derive(Args)]
 #[command(after_help = "\
 Examples:

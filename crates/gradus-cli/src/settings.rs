@@ -28,7 +28,7 @@ pub(crate) struct Settings {
     /// Share of the training set held out for validation, by class [default: 0.1]
     #[arg(long, value_name = "SHARE", help_heading = "Data")]
     val_fraction: Option<f64>,
-    /// Resize every image to a square of this side [default: keep their size]
+    /// Resize every image to a square of this side [default: keep their size; 32 if it varies]
     #[arg(long, value_name = "PIXELS", help_heading = "Data")]
     image_size: Option<u32>,
     /// Threads that prepare batches; never changes the result [default: 1]

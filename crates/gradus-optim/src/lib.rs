@@ -31,7 +31,7 @@
 //!   [`burn_optimizer!`].
 //! - Vectors of numbers: [`VectorOptimizer`], [`trajectory`], [`minimise`].
 //! - Learning rate over time: [`ScheduleConfig`].
-//! - Norms and clipping: [`gradients`].
+//! - Norms and clipping: [`gradients`]. Gradients by finite differences: [`difference`].
 //!
 //! # Features
 //!
@@ -40,6 +40,7 @@
 
 mod burn_optimizer;
 mod config;
+pub mod difference;
 mod error;
 mod execute;
 #[cfg(feature = "flex")]
