@@ -3,6 +3,7 @@
 //! ```text
 //! [wrapper/] train/CLASS/….jpg + test/CLASS/….jpg     the test part as given
 //! [wrapper/] CLASS/….jpg                              test_fraction of each class, stratified
+//! [wrapper/] train/CLASS/….jpg                        the same; folders beside train/ are left out
 //! ```
 //!
 //! - `val/` or `valid/` serves as the test part if there is no `test/`; beside one it is left out.
@@ -14,7 +15,7 @@
 //! - Other files (`.DS_Store`, `Thumbs.db`, `README`, `__MACOSX/`) are ignored and counted in the
 //!   notes. A file called `.jpg` or `.png` which does not decode is an error.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use fast_image_resize::Resizer;
@@ -134,8 +135,11 @@ fn arrange(path: &Path, contents: Contents, notes: &mut Vec<String>) -> Result<T
     );
     let parts = match (train, test.or(validation)) {
         (Some(train), Some(test)) => Some((train, Some(test))),
-        // `train/` alone holds the classes; without it, `test` may well be a class.
-        (Some(train), None) if groups.len() == 1 => Some((train, None)),
+        // `train/` holds the classes if it is alone or has folders below it; otherwise it may well
+        // be a class itself, as `test` may without it.
+        (Some(train), None) if groups.len() == 1 || holds_classes(&wrapper, &train, &groups) => {
+            Some((train, None))
+        }
         _ => None,
     };
     let tree = match parts {
@@ -166,7 +170,11 @@ fn arrange(path: &Path, contents: Contents, notes: &mut Vec<String>) -> Result<T
                 }
             };
             let rest: Vec<String> = groups.into_values().flatten().map(|e| e.path).collect();
-            note_ignored("outside train and test", &rest, notes);
+            let parts = match &test {
+                Some(_) => "outside train and test".to_owned(),
+                None => format!("outside '{train}'"),
+            };
+            note_ignored(&parts, &rest, notes);
             Tree {
                 train: labelled,
                 test,
@@ -188,6 +196,17 @@ fn arrange(path: &Path, contents: Contents, notes: &mut Vec<String>) -> Result<T
         }
     }
     Ok(tree)
+}
+
+/// Whether the images of the folder `top` lie in folders below it: two or more, or all in one.
+fn holds_classes(wrapper: &str, top: &str, groups: &BTreeMap<String, Vec<Entry>>) -> bool {
+    let root = format!("{wrapper}{top}/");
+    let inside = groups.get(top).into_iter().flatten();
+    let folders: BTreeSet<Option<&str>> = inside
+        .filter_map(|entry| entry.path.strip_prefix(&root))
+        .map(|rest| rest.split_once('/').map(|(folder, _)| folder))
+        .collect();
+    folders.iter().flatten().count() >= 2 || !folders.contains(&None)
 }
 
 fn note_ignored(why: &str, paths: &[String], notes: &mut Vec<String>) {

@@ -158,6 +158,37 @@ fn a_validation_folder_stands_in_for_a_missing_test_folder() {
 }
 
 #[test]
+fn a_train_folder_of_classes_is_no_class_whatever_lies_beside_it() {
+    let p = png(2, 2, [5; 3]);
+    let names: Vec<String> = (0..10)
+        .map(|i| format!("train/{}/{i}.png", if i < 5 { "a" } else { "b" }))
+        .collect();
+    let mut files: Vec<(&str, &[u8])> = names.iter().map(|n| (n.as_str(), &p[..])).collect();
+    files.push(("extra/1.png", &p));
+    files.push(("extra/2.png", &p));
+    let data = folder_of(&files);
+    assert_eq!(data.classes, ["a", "b"]);
+    assert_eq!((data.train.len(), data.test.len()), (8, 2));
+    assert_eq!(
+        data.notes,
+        [
+            "ignored 2 files outside 'train', such as 'extra/1.png'",
+            "no test folder: 0.2 of each class is the test part"
+        ]
+    );
+    assert_eq!(
+        refused(&[("train/a/1.png", &p), ("extra/1.png", &p)]),
+        ": one class only ('a'): expected at least two class folders"
+    );
+    // Images directly in it: a class that happens to be called so.
+    let vehicles: Vec<String> = (0..10)
+        .map(|i| format!("{}/{i}.png", if i < 5 { "bus" } else { "train" }))
+        .collect();
+    let vehicles: Vec<(&str, &[u8])> = vehicles.iter().map(|n| (n.as_str(), &p[..])).collect();
+    assert_eq!(folder_of(&vehicles).classes, ["bus", "train"]);
+}
+
+#[test]
 fn other_files_are_ignored_and_counted() {
     let p = png(2, 2, [5; 3]);
     let data = folder_of(&[
