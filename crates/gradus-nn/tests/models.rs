@@ -32,13 +32,11 @@ fn zoo() -> Vec<ModelConfig> {
             ..small("cnn", vec![4, 6])
         },
         ModelConfig {
-            depth: 8,
-            ..small("resnet20", vec![4])
+            ..small("resnet8", vec![4])
         },
         ModelConfig {
-            depth: 14,
             shortcut: Shortcut::B,
-            ..small("resnet20", vec![4, 4, 6])
+            ..small("resnet14", vec![4, 4, 6])
         },
         small("airnet", vec![4, 5, 6]),
         ModelConfig {
@@ -368,9 +366,74 @@ fn any_image_and_class_count_or_a_reason() {
     assert!(refuse(&|c| c.dropout = 0.5, "linear").contains("dropout = 0"));
     assert!(refuse(&|c| c.width = Width::List(vec![1, 2]), "airnet").contains("1 or 3"));
     assert!(refuse(&|c| c.width = Width::List(vec![8, 4, 4]), "resnet20").contains("shortcut B"));
+    assert!(refuse(&|c| c.depth = 32, "resnet20").contains("name = \"resnet32\""));
     let typo = ModelConfig::named("resnet2O").unwrap_err().to_string();
     assert!(typo.contains("did you mean resnet20"), "{typo}");
     assert!(ModelConfig::named("resnet21").is_err());
+}
+
+#[test]
+fn sizes_beyond_reason_are_refused_before_anything_is_allocated() {
+    let refuse = |change: &dyn Fn(&mut ModelConfig), name: &str| {
+        let mut config = ModelConfig::named(name).unwrap();
+        change(&mut config);
+        let error = config.summary().unwrap_err();
+        assert_eq!(config.validate().unwrap_err(), error);
+        error.to_string()
+    };
+    for name in ["mlp", "resnet20", "airnet"] {
+        let error = refuse(&|c| c.width = Width::List(vec![65_536]), name);
+        // 16 → 65,536 makes the third width of a resnet too large on its own.
+        assert!(
+            error.contains("at most 500000000") || error.contains("from 1 to 65536"),
+            "{error}"
+        );
+    }
+    let error = refuse(&|c| c.width = Width::List(vec![65_536; 3]), "resnet20");
+    assert!(
+        error.contains("parameters of resnet20") && error.contains("lower width"),
+        "{error}"
+    );
+    let error = refuse(&|c| c.input = [1024, 4096, 4096], "linear");
+    assert!(error.contains("at most 500000000"), "{error}");
+    for name in MODEL_NAMES {
+        let error = refuse(&|c| c.classes = usize::MAX, name);
+        assert!(
+            error.contains("`classes`") && error.contains("65536"),
+            "{error}"
+        );
+        for input in [[1025, 32, 32], [3, 4097, 32], [3, 32, usize::MAX]] {
+            let error = refuse(&|c| c.input = input, name);
+            assert!(
+                error.contains("`input`") && error.contains("4096"),
+                "{error}"
+            );
+        }
+    }
+}
+
+#[test]
+fn settings_without_effect_are_refused() {
+    let refuse = |table: &str| {
+        let config: ModelConfig = serde_json::from_str(table).unwrap();
+        config.validate().unwrap_err().to_string()
+    };
+    for (field, value) in [
+        ("width", "64"),
+        ("depth", "2"),
+        ("activation", "\"relu\""),
+        ("norm", "\"batch\""),
+    ] {
+        let error = refuse(&format!(r#"{{"name": "linear", "{field}": {value}}}"#));
+        assert!(error.contains(&format!("has no {field}")), "{error}");
+    }
+    let repeated = r#"{"name": "linear", "width": "x1", "depth": 0, "activation": "identity",
+        "norm": "none", "dropout": 0.0}"#;
+    let repeated: ModelConfig = serde_json::from_str(repeated).unwrap();
+    assert_eq!(repeated, ModelConfig::named("linear").unwrap());
+    repeated.validate().unwrap();
+    let error = refuse(r#"{"name": "resnet20", "norm": "none", "zero_gamma": true}"#);
+    assert!(error.contains("zero_gamma"), "{error}");
 }
 
 #[test]
@@ -475,12 +538,11 @@ impl StrideOne for burn::tensor::ops::AvgPoolOptions<2> {
 #[test]
 fn lsuv_gives_every_layer_unit_variance() {
     let device = Device::flex().autodiff();
-    for name in ["mlp", "cnn", "resnet20", "airnet"] {
+    for name in ["mlp", "cnn", "resnet8", "airnet"] {
         let config = ModelConfig {
             initializer: Initializer::Lsuv,
             norm: NormKind::None,
             width: Width::List(vec![8]),
-            depth: if name == "resnet20" { 8 } else { 2 },
             input: [3, 16, 16],
             ..ModelConfig::named(name).unwrap()
         };

@@ -90,6 +90,13 @@ impl BatchNormConfig {
                 "in [0, 1]",
             ));
         }
+        if !self.gamma_value.is_finite() {
+            return Err(NnError::range(
+                "gamma_value of batch norm",
+                self.gamma_value,
+                "finite",
+            ));
+        }
         let parameter = |affine: Affine, value: f64| {
             let param = Param::from_data(vec![value; self.channels].as_slice(), device);
             match affine {

@@ -83,6 +83,9 @@ pub struct MaxPool2d {
 
 impl MaxPool2d {
     /// `[N, C, H, W] → [N, C, H′, W′]`.
+    ///
+    /// # Panics
+    /// If the window is larger than the image.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let mut options = MaxPoolOptions::new(self.kernel_size);
@@ -104,6 +107,9 @@ pub struct AvgPool2d {
 
 impl AvgPool2d {
     /// `[N, C, H, W] → [N, C, H′, W′]`.
+    ///
+    /// # Panics
+    /// If the window is larger than the image.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let mut options = AvgPoolOptions::new(self.kernel_size);

@@ -19,19 +19,27 @@ pub const MODEL_NAMES: [&str; 9] = [
     "airnet",
 ];
 
+/// Beyond these, a number is a slip of the finger: it would be refused by the memory, late and with
+/// less to say. 500 million parameters are 2 GB, and with gradients and two slots of an optimizer 8.
+const MAX_PARAMETERS: usize = 500_000_000;
+const MAX_CLASSES: usize = 1 << 16;
+const MAX_CHANNELS: usize = 1 << 10;
+const MAX_SIDE: usize = 1 << 12;
+
 /// The configuration of a model.
 ///
 /// | Name | linear | mlp | cnn | resnet20 | airnet |
 /// |---|---|---|---|---|---|
 /// | `width` | – | 512 | 24, 48, 96 | 16, 32, 64 | 64, 256, 256 |
-/// | `depth` | 0 | 2 hidden layers | 2 convolutions a stage | 20 (6n + 2) | 2 convolutions a group |
+/// | `depth` | – | 2 hidden layers | 2 convolutions a stage | 20 (6n + 2) | 2 convolutions a group |
 /// | `activation` | – | relu | relu | relu | gelu |
 /// | `norm` | – | batch | batch | batch | batch |
 /// | `dropout` | 0 | 0 | 0 | 0 | 0 |
 /// | `initializer` | normal, 0.001 | kaiming | kaiming | kaiming | torch |
 ///
 /// `input` defaults to `[3, 32, 32]`, `classes` to 10, `seed` to 0, `shortcut` to a and `zero_gamma` to
-/// false (these two matter to `resnet` only). Read from TOML or JSON, a table may leave out whatever
+/// false (these two matter to `resnet` only). A model has at most 500 million parameters. What `linear`
+/// does not have (–) may only be given as it is by default: activation identity, norm none, depth 0. Read from TOML or JSON, a table may leave out whatever
 /// it does not change; the defaults are those of the model it names. An unknown key is an error.
 ///
 /// ```
@@ -49,14 +57,14 @@ pub const MODEL_NAMES: [&str; 9] = [
 pub struct ModelConfig {
     /// One of [`MODEL_NAMES`].
     pub name: String,
-    /// Channels, height and width of the images, in pixels.
+    /// Channels (1 to 1024), height and width (1 to 4096) of the images, in pixels.
     pub input: [usize; 3],
-    /// Number of classes, at least 2.
+    /// Number of classes, 2 to 65,536.
     pub classes: usize,
     /// Channels or hidden units; see [`Width`].
     pub width: Width,
     /// What deepens the model: hidden layers (mlp), convolutions a stage (cnn) or group (airnet: 2, or 3
-    /// with a residual connection), all weighted layers (resnet: 6n + 2). `mlp` takes it from `width`
+    /// with a residual connection), all weighted layers (resnet: 6n + 2, the number in its name). `mlp` takes it from `width`
     /// where that lists several layers.
     pub depth: usize,
     /// The non-linearity.
@@ -157,7 +165,7 @@ impl ModelConfig {
             .map(|layer| layer.output[1..].iter().product::<usize>())
             .min();
         match smallest {
-            Some(positions) if batch * positions < 2 => Err(NnError::range(
+            Some(positions) if batch.saturating_mul(positions) < 2 => Err(NnError::range(
                 "the size of a training batch",
                 batch,
                 format!(
@@ -192,29 +200,52 @@ impl ModelConfig {
     /// As [`validate`](Self::validate).
     pub fn summary(&self) -> Result<Summary, NnError> {
         self.check_common()?;
-        match Family::of(&self.name)? {
+        let summary = match Family::of(&self.name)? {
             Family::Linear => linear::plan(self),
             Family::Mlp => mlp::plan(self),
             Family::Cnn => cnn::plan(self),
-            Family::ResNet(_) => resnet::plan(self),
+            Family::ResNet(depth) => resnet::plan(self, depth),
             Family::AirNet => airnet::plan(self),
+        }?;
+        if summary.parameters > MAX_PARAMETERS {
+            return Err(NnError::range(
+                format!("the number of parameters of {}", self.name),
+                summary.parameters,
+                format!(
+                    "at most {MAX_PARAMETERS}; lower width, depth, classes or the image's size"
+                ),
+            ));
         }
+        Ok(summary)
     }
 
     fn check_common(&self) -> Result<(), NnError> {
-        if self.input.contains(&0) {
-            let found = format!("{:?}", self.input);
+        let [channels, height, width] = self.input;
+        if !(1..=MAX_CHANNELS).contains(&channels)
+            || ![height, width]
+                .iter()
+                .all(|side| (1..=MAX_SIDE).contains(side))
+        {
             return Err(NnError::range(
-                "the input shape",
-                found,
-                "[channels, height, width] ≥ 1",
+                "the input shape (`input`)",
+                format!("{:?}", self.input),
+                format!(
+                    "[channels, height, width] with 1 to {MAX_CHANNELS} channels and sides of 1 to \
+                     {MAX_SIDE} pixels"
+                ),
             ));
         }
-        if self.classes < 2 {
+        if !(2..=MAX_CLASSES).contains(&self.classes) {
             return Err(NnError::range(
-                "the number of classes",
+                "the number of classes (`classes`)",
                 self.classes,
-                "at least 2",
+                format!("at least 2 and at most {MAX_CLASSES}"),
+            ));
+        }
+        if self.zero_gamma && self.norm == NormKind::None {
+            return Err(self.unsupported(
+                "zero_gamma = true starts the γ of a normalisation at 0, and with norm = \"none\" \
+                 there is none; choose a norm, or leave zero_gamma out",
             ));
         }
         if !(0.0..1.0).contains(&self.dropout) {

@@ -22,6 +22,20 @@ pub(super) fn plan(config: &ModelConfig) -> Result<Summary, NnError> {
             config.unsupported("a linear classifier has no hidden units to drop; set dropout = 0")
         );
     }
+    // Read from a table that repeats the defaults these are equal, and nothing else has an effect.
+    let default = ModelConfig::named(&config.name)?;
+    let absent = [
+        ("width", config.width != default.width),
+        ("depth", config.depth != default.depth),
+        ("activation", config.activation != default.activation),
+        ("norm", config.norm != default.norm),
+    ];
+    if let Some((field, _)) = absent.iter().find(|(_, differs)| *differs) {
+        return Err(config.unsupported(format!(
+            "a linear classifier is one linear layer and has no {field}; leave {field} out, or choose \
+             another model (mlp has it)"
+        )));
+    }
     let mut plan = Plan::new(config, 1)?;
     plan.linear("head", config.classes, true);
     Ok(plan.finish())

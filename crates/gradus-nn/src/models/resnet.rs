@@ -49,8 +49,17 @@ fn shape_of(config: &ModelConfig) -> Result<(usize, Vec<usize>), NnError> {
     Ok((blocks, widths))
 }
 
-pub(super) fn plan(config: &ModelConfig) -> Result<Summary, NnError> {
+/// `named` is the depth in the model's name.
+pub(super) fn plan(config: &ModelConfig, named: usize) -> Result<Summary, NnError> {
     let (blocks, widths) = shape_of(config)?;
+    if config.depth != named {
+        // Results would be reported under the wrong name.
+        return Err(config.unsupported(format!(
+            "its name says {named} layers, depth says {found}; set name = \"resnet{found}\", or leave \
+             depth out",
+            found = config.depth
+        )));
+    }
     let bias = config.norm == NormKind::None;
     let mut plan = Plan::new(config, 1)?;
     plan.conv("conv", widths[0], [3, 1, 1], bias)?;

@@ -95,6 +95,17 @@ impl fmt::Display for Summary {
     }
 }
 
+/// A product that stops at the largest number: a network that size is refused by its number of
+/// parameters, which therefore must not wrap around.
+fn product(factors: &[usize]) -> usize {
+    factors.iter().fold(1, |n, f| n.saturating_mul(*f))
+}
+
+/// As [`product`], in the type of multiply-adds.
+fn work(factors: &[usize]) -> u64 {
+    factors.iter().fold(1, |n, f| n.saturating_mul(*f as u64))
+}
+
 /// Walks a shape through a network and writes down what it meets.
 pub(crate) struct Plan<'a> {
     config: &'a ModelConfig,
@@ -126,14 +137,14 @@ impl<'a> Plan<'a> {
         })
     }
 
-    fn add(&mut self, name: &str, kind: String, params: usize, buffers: usize, work: usize) {
+    fn add(&mut self, name: &str, kind: String, params: usize, buffers: usize, work: u64) {
         self.layers.push(LayerSummary {
             name: name.to_string(),
             kind,
             output: self.shape.clone(),
             params,
             buffers,
-            multiply_adds: work as u64,
+            multiply_adds: work,
         });
     }
 
@@ -141,7 +152,7 @@ impl<'a> Plan<'a> {
     fn image(&self) -> [usize; 3] {
         match self.shape[..] {
             [c, h, w] => [c, h, w],
-            _ => [self.shape.iter().product(), 1, 1],
+            _ => [product(&self.shape), 1, 1],
         }
     }
 
@@ -178,7 +189,7 @@ impl<'a> Plan<'a> {
             self.side(w, kernel, stride, pad)?,
         );
         self.shape = vec![filters, h, w];
-        let weights = filters * c * kernel * kernel;
+        let weights = product(&[filters, c, kernel, kernel]);
         let step = if stride == 1 {
             String::new()
         } else {
@@ -188,9 +199,9 @@ impl<'a> Plan<'a> {
         self.add(
             name,
             kind,
-            weights + if bias { filters } else { 0 },
+            weights.saturating_add(if bias { filters } else { 0 }),
             0,
-            weights * h * w,
+            work(&[weights, h, w]),
         );
         Ok(())
     }
@@ -222,15 +233,15 @@ impl<'a> Plan<'a> {
 
     /// A linear layer; an image is flattened first.
     pub(crate) fn linear(&mut self, name: &str, outputs: usize, bias: bool) {
-        let inputs: usize = self.shape.iter().product();
+        let inputs = product(&self.shape);
         self.shape = vec![outputs];
-        let params = inputs * outputs + if bias { outputs } else { 0 };
+        let params = product(&[inputs, outputs]).saturating_add(if bias { outputs } else { 0 });
         self.add(
             name,
             format!("linear, {inputs} → {outputs}"),
             params,
             0,
-            inputs * outputs,
+            work(&[inputs, outputs]),
         );
     }
 
@@ -265,14 +276,15 @@ impl<'a> Plan<'a> {
     }
 
     pub(crate) fn finish(self) -> Summary {
-        let parameters = self.layers.iter().map(|l| l.params).sum();
+        let parameters = (self.layers.iter()).fold(0usize, |n, l| n.saturating_add(l.params));
         Summary {
             model: self.config.name.clone(),
             input: self.config.input,
             parameters,
-            trainable: parameters - self.frozen,
-            buffers: self.layers.iter().map(|l| l.buffers).sum(),
-            multiply_adds: self.layers.iter().map(|l| l.multiply_adds).sum(),
+            trainable: parameters.saturating_sub(self.frozen),
+            buffers: (self.layers.iter()).fold(0usize, |n, l| n.saturating_add(l.buffers)),
+            multiply_adds: (self.layers.iter())
+                .fold(0u64, |n, l| n.saturating_add(l.multiply_adds)),
             layers: self.layers,
         }
     }

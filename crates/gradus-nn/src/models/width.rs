@@ -31,7 +31,8 @@ impl Default for Width {
     }
 }
 
-/// A width beyond this is a slip of the finger.
+/// A width beyond this is a slip of the finger. What several large widths amount to is bounded by the
+/// number of parameters, see [`ModelConfig::summary`](super::ModelConfig::summary).
 const MAX_WIDTH: usize = 1 << 16;
 
 impl Width {
