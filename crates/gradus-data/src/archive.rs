@@ -7,7 +7,8 @@
 //! - the same path twice, or a PAX size that contradicts the header (two readers would differ);
 //! - bombs: an archive may unpack to [`RATIO`] times its size or [`FLOOR`] bytes, whichever is more,
 //!   and no header makes us allocate: memory grows with the bytes that really arrive;
-//! - truncation: a tar must end with its end mark, and a compressed stream is read to its checksum.
+//! - truncation: a tar must end with at least the first of the two zero blocks of its end mark, and a
+//!   compressed stream is read to its checksum.
 
 use std::cell::Cell;
 use std::collections::HashSet;
@@ -121,7 +122,7 @@ fn read_archive(path: &Path, size: u64, wanted: Wanted) -> Result<Contents, Data
     let budget = size.saturating_mul(RATIO).max(FLOOR);
     let file = BufReader::with_capacity(1 << 16, file);
     if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
-        read_zip(path, file, budget, wanted)
+        read_zip(path, file, size, budget, wanted)
     } else if head.starts_with(&[0x1f, 0x8b]) {
         read_tar(
             path,
@@ -288,7 +289,7 @@ fn read_tar(
         contents.files.push(Entry { path: name, bytes });
     }
     if ended.get() {
-        let problem = "truncated archive: the end mark (two zero blocks) is missing";
+        let problem = "truncated archive: the end mark (a zero block) is missing";
         return Err(DataError::offset(path.display(), position.get(), problem));
     }
     // Read on to the end, so that a compressed stream checks its own checksum.
@@ -310,19 +311,28 @@ fn kind_name(kind: tar::EntryType) -> &'static str {
 fn read_zip(
     path: &Path,
     file: BufReader<File>,
+    size: u64,
     budget: u64,
     wanted: Wanted,
 ) -> Result<Contents, DataError> {
-    let broken = |error: zip::result::ZipError| {
-        DataError::file(path.display(), format!("broken archive: {error}"))
-    };
-    let mut archive = zip::ZipArchive::new(file).map_err(broken)?;
+    // A zip is read from its end, where its directory lies: a truncated one fails there.
+    let mut archive = zip::ZipArchive::new(file).map_err(|error| {
+        let problem = format!("broken archive: {error}; expected the directory of the zip before");
+        DataError::offset(path.display(), size, problem)
+    })?;
     refuse_duplicates(path, archive.central_directory_start())?;
     let mut contents = Contents::default();
     let mut seen = HashSet::new();
     let mut total = 0u64;
     for index in 0..archive.len() {
-        let mut entry = archive.by_index(index).map_err(broken)?;
+        let named = archive
+            .name_for_index(index)
+            .and_then(Result::ok)
+            .map(std::borrow::Cow::into_owned);
+        let mut entry = archive.by_index(index).map_err(|error| {
+            let name = named.unwrap_or_else(|| format!("number {index}"));
+            DataError::entry(path, name, format!("broken archive: {error}"))
+        })?;
         let raw = entry.name_raw().to_vec();
         let name = safe_path(path, &raw)?;
         if entry.is_dir() {

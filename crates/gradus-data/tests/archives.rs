@@ -215,7 +215,15 @@ fn a_truncated_or_damaged_archive_never_passes_for_a_whole_one() {
                         "{kind} cut at {cut}"
                     );
                 }
-                Err(error) => assert!(error.to_string().contains("x"), "{error}"),
+                Err(error) => {
+                    let error = error.to_string();
+                    let placed = error.contains(": entry '") || error.contains(" at byte ");
+                    // An archive cut where its first header ends is simply empty.
+                    assert!(
+                        placed || cut == 0 || error.ends_with("the file is empty"),
+                        "{kind} cut at {cut}: {error}"
+                    );
+                }
             }
         }
         // One flipped bit: refused, or without effect (a time stamp, padding), never other pixels
