@@ -94,7 +94,7 @@ fn impossible_sizes_are_refused() {
     ] {
         let message = shapes::generate(0, train, test).unwrap_err().to_string();
         assert!(
-            message.starts_with(name) && message.ends_with("expected 10 to 10000000"),
+            message.starts_with(name) && message.ends_with("expected 10 to 1000000"),
             "{message}"
         );
     }

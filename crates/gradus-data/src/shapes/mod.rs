@@ -21,7 +21,7 @@ use gradus_core::random::{ChaCha8Rng, Purpose, stream};
 use rayon::prelude::*;
 
 use crate::draw::{below, between, shuffle, unit};
-use crate::{DataError, Dataset, ImageShape, Images};
+use crate::{DataError, Dataset, ImageShape, Images, decode};
 use figure::{Point, distance};
 use paint::{Speck, Texture, colour, contrasting, direction, luma, mix};
 
@@ -29,6 +29,8 @@ use paint::{Speck, Texture, colour, contrasting, direction, luma, mix};
 pub const CLASSES: usize = figure::NAMES.len();
 /// Pixels per side.
 pub const SIDE: usize = 32;
+/// The most images in a part: 10⁶ take 3 GB.
+const MOST: usize = 1_000_000;
 /// The share of images in which the figure is lighter than its ground.
 pub const LIGHTER: f64 = 0.8;
 /// The cosine of the largest tilt, 45°, of a figure out of its upright position.
@@ -42,11 +44,16 @@ pub const NAMES: [&str; CLASSES] = figure::NAMES;
 /// Draws the set: `train` and `test` images from `seed`.
 ///
 /// # Errors
-/// If there are fewer than ten images in a part (one per class) or more than 10⁷.
+/// If there are fewer than ten images in a part (one per class) or more than 10⁶ (3 GB), or
+/// they do not fit in memory.
 pub fn generate(seed: u64, train: usize, test: usize) -> Result<Dataset, DataError> {
     for (name, count) in [("shapes_train", train), ("shapes_test", test)] {
-        if !(CLASSES..=10_000_000).contains(&count) {
-            return Err(DataError::option(name, count, "10 to 10000000"));
+        if !(CLASSES..=MOST).contains(&count) {
+            return Err(DataError::option(
+                name,
+                count,
+                format!("{CLASSES} to {MOST}"),
+            ));
         }
     }
     Ok(Dataset {
@@ -72,7 +79,7 @@ fn part(seed: u64, part: u64, count: usize) -> Result<Images, DataError> {
         })
         .take(count)
         .collect();
-    let mut pixels = vec![0; count * shape.bytes()];
+    let mut pixels = decode::buffer("the shapes", count, shape)?;
     pixels
         .par_chunks_exact_mut(shape.bytes())
         .zip(&labels)
