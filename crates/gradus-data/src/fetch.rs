@@ -69,9 +69,16 @@ pub fn fetch(
     }
     std::fs::create_dir_all(cache).map_err(DataError::io("create", cache))?;
     remove_stale(remote, cache);
-    let part = tempfile::Builder::new()
-        .prefix(&prefix(remote))
-        .suffix(".part")
+    let start = prefix(remote);
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&start).suffix(".part");
+    #[cfg(unix)]
+    {
+        // Temporary files are private by default; a cache may be shared as the user's umask says.
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    let part = builder
         .tempfile_in(cache)
         .map_err(DataError::io("write in", cache))?;
     let sums = download(remote, part.as_file(), options, progress)?;
@@ -83,10 +90,8 @@ pub fn fetch(
     part.as_file()
         .sync_all()
         .map_err(DataError::io("write", part.path()))?;
-    let file = part
-        .persist(&path)
+    part.persist(&path)
         .map_err(|e| DataError::io("write", &path)(e.error))?;
-    readable(&file).map_err(DataError::io("write", &path))?;
     // The rename itself survives a power cut only when the folder has been flushed.
     if let Ok(folder) = File::open(cache) {
         let _ = folder.sync_all(); // not every platform can open a folder
@@ -248,18 +253,6 @@ fn explain(error: &ureq::Error, options: FetchOptions) -> String {
         ureq::Error::Timeout(_) => stall(options),
         other => other.to_string(),
     }
-}
-
-/// A temporary file is readable by its owner only; a cache may be shared.
-#[cfg(unix)]
-fn readable(file: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn readable(_: &File) -> std::io::Result<()> {
-    Ok(())
 }
 
 fn prefix(remote: &Remote) -> String {
