@@ -64,7 +64,9 @@ pub fn read(path: &Path, options: &OpenOptions) -> Result<Dataset, DataError> {
             notes.push(format!(
                 "no test folder: {fraction} of each class is the test part"
             ));
-            set_aside(&train, classes.len(), fraction)?
+            let (rest, test) = set_aside(&train, classes.len(), fraction)?;
+            notes.extend(too_small(&classes, &train, &test));
+            (rest, test)
         }
     };
     if test.is_empty() {
@@ -362,6 +364,26 @@ fn decode_all(path: &Path, part: &Labelled, shape: ImageShape) -> Result<Images,
         pixels,
         part.files.iter().map(|(label, _)| *label).collect(),
     )
+}
+
+/// Says which classes of one tree are too small for a test image.
+fn too_small(classes: &[String], all: &Images, test: &Images) -> Option<String> {
+    let (counts, tested) = (
+        all.class_counts(classes.len()),
+        test.class_counts(classes.len()),
+    );
+    let small: Vec<usize> = (0..classes.len())
+        .filter(|&class| tested[class] == 0)
+        .collect();
+    let &first = small.first()?;
+    Some(format!(
+        "{} of {} classes too small for a test image, such as '{}' ({} in all): \
+         add images or raise the test fraction",
+        small.len(),
+        classes.len(),
+        classes[first],
+        counts[first]
+    ))
 }
 
 /// Divides one tree into training and test images, the same way for every run.

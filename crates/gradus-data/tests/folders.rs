@@ -116,6 +116,16 @@ fn one_tree_sets_a_fifth_of_each_class_aside_whatever_the_seed() {
         let message = spec.open(&options).unwrap_err().to_string();
         assert!(message.ends_with("expected 0 < fraction < 1"), "{message}");
     }
+    // A class of two gives 0.4 images, that is none.
+    let mut small = files.clone();
+    small.extend([("c/1.png", files[0].1), ("c/2.png", files[1].1)]);
+    assert_eq!(
+        folder_of(&small).notes[1..],
+        [
+            "1 of 3 classes too small for a test image, such as 'c' (2 in all): \
+             add images or raise the test fraction"
+        ]
+    );
     // Only train/: the same division below it.
     let below: Vec<(String, Vec<u8>)> = pictures
         .iter()
