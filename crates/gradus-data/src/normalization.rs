@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Measured from exact integer histograms, so the result does not depend on an order of summation.
-//! The floor on σ is one grey level: a constant channel is centred, not blown up.
+//! The floor on σ is one grey level: a constant channel is centred, not blown up. It holds for a σ
+//! that the user gives, too.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,8 @@ pub const STD_FLOOR: f32 = 1.0 / 255.0;
 pub struct Normalization {
     /// μ, in units of pixel/255.
     pub mean: Vec<f32>,
-    /// σ (population, not sample), in units of pixel/255; never below [`STD_FLOOR`] when measured.
+    /// σ (population, not sample), in units of pixel/255; what is below [`STD_FLOOR`], measured or
+    /// given, is divided by as [`STD_FLOOR`].
     pub std: Vec<f32>,
 }
 
@@ -66,7 +68,10 @@ impl Normalization {
         Ok(Self { mean, std })
     }
 
-    /// The 256 possible inputs of each channel: `table[c][pixel] = (pixel/255 − μ_c) / σ_c`.
+    /// The 256 possible inputs of each channel:
+    /// `table[c][pixel] = (pixel/255 − μ_c) / max(σ_c, 1/255)`.
+    ///
+    /// [`STD_FLOOR`] holds here for every σ, one that the user gave included.
     #[must_use]
     pub fn table(&self) -> Vec<[f32; 256]> {
         self.mean

@@ -53,7 +53,7 @@ pub enum DataSpec {
 /// |---|---|---|
 /// | `data_dir` | `None` | the cache: this, else `GRADUS_DATA`, else the platform's cache folder |
 /// | `seed` | 0 | what `shapes` is drawn from; no other set depends on it |
-/// | `image_size` | `None` | side to resize to, 1 … 1024; `None` keeps the images' own size |
+/// | `image_size` | `None` | side to resize to, 1 … 1024, of every set, `shapes` too; `None` keeps the images' own size, or makes folders of mixed sizes 32×32 |
 /// | `test_fraction` | 0.2 | the part of a folder without `test/` that becomes the test set, in (0, 1) |
 /// | `shapes_train` | 10 000 | training images of `shapes` |
 /// | `shapes_test` | 2 000 | test images of `shapes` |
@@ -63,7 +63,8 @@ pub struct OpenOptions {
     pub data_dir: Option<PathBuf>,
     /// The seed of the built-in set.
     pub seed: u64,
-    /// The side of the square that every image is resized to.
+    /// The side of the square that every image of any set, `shapes` included, is resized to. `None`
+    /// keeps the images' own size; those of a folder with mixed sizes become 32×32.
     pub image_size: Option<usize>,
     /// The share of each class that becomes the test set of a folder without one.
     pub test_fraction: f64,
