@@ -302,6 +302,7 @@ fn models() {
     let configs = [
         ModelConfig {
             width: Width::default(),
+            activation: Activation::Identity,
             ..small("linear", vec![1])
         },
         ModelConfig {
@@ -314,10 +315,7 @@ fn models() {
             depth: 2,
             ..small("cnn", vec![3])
         },
-        ModelConfig {
-            depth: 8,
-            ..small("resnet20", vec![3])
-        },
+        small("resnet8", vec![3]),
         small("airnet", vec![3, 4, 4]),
         ModelConfig {
             depth: 3,

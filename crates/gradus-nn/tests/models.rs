@@ -6,8 +6,8 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Int, Tensor};
 use gradus_core::random::{Purpose, stream};
 use gradus_nn::{
-    AnyModel, Classifier, FilterKind, Initializer, Loss, MODEL_NAMES, Mode, ModelConfig, NormKind,
-    Shortcut, Width, lsuv,
+    Activation, AnyModel, Classifier, FilterKind, Initializer, Loss, MODEL_NAMES, Mode,
+    ModelConfig, NormKind, Shortcut, Width, lsuv,
 };
 use rand::RngExt;
 
@@ -235,6 +235,35 @@ fn a_model_is_a_function_of_its_config() {
             "{config:?}"
         );
     }
+}
+
+#[test]
+fn hidden_layers_start_with_the_gain_of_their_activation() {
+    let device = Device::flex();
+    let weights = |activation: Activation| {
+        let config = ModelConfig {
+            activation,
+            input: [1, 4, 4],
+            width: Width::List(vec![8]),
+            ..ModelConfig::named("mlp").unwrap()
+        };
+        let AnyModel::Mlp(model) = config.init(&device).unwrap() else {
+            panic!("mlp is an Mlp")
+        };
+        let [hidden, head] =
+            [&model.hidden[1].linear, &model.head].map(|l| numbers(l.weight.val()));
+        (hidden, head)
+    };
+    // The same draws: relu's gain is √2, tanh's 5/3. Nothing follows the head.
+    let ((relu, relu_head), (tanh, tanh_head)) =
+        (weights(Activation::Relu), weights(Activation::Tanh));
+    assert_eq!(relu.len(), 64);
+    for (relu, tanh) in relu.iter().zip(&tanh) {
+        let ratio = f64::from(*tanh) / f64::from(*relu);
+        let expected = 5.0 / 3.0 / 2f64.sqrt();
+        assert!((ratio - expected).abs() < 1e-6, "{ratio}");
+    }
+    assert_eq!(relu_head, tanh_head);
 }
 
 #[test]

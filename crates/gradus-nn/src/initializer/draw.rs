@@ -1,9 +1,8 @@
 //! The sampling itself, on the host, in f64.
 
 use gradus_core::random::{ChaCha8Rng, Purpose, stream};
-use rand::RngExt;
-use rand_distr::{Distribution, StandardNormal};
 
+use self::random::{below, normal, unit};
 use super::{Fan, Gain, Initializer, WeightShape};
 use crate::NnError;
 
@@ -27,9 +26,7 @@ pub(super) fn values(
         Initializer::Constant { value } => vec![*value; shape.len()],
         Initializer::Zeros => vec![0.0; shape.len()],
         Initializer::Ones => vec![1.0; shape.len()],
-        Initializer::Uniform { low, high } => {
-            fill(shape, || low + (high - low) * rng.random::<f64>())
-        }
+        Initializer::Uniform { low, high } => fill(shape, || low + (high - low) * unit(rng)),
         Initializer::Normal { mean, std } => fill(shape, || mean + std * normal(rng)),
         Initializer::TruncatedNormal { mean, std } => {
             fill(shape, || mean + std * truncated_normal(rng))
@@ -75,11 +72,7 @@ fn fill(shape: &WeightShape, mut draw: impl FnMut() -> f64) -> Vec<f64> {
 }
 
 fn symmetric(shape: &WeightShape, rng: &mut ChaCha8Rng, bound: f64) -> Vec<f64> {
-    fill(shape, || bound * (2.0 * rng.random::<f64>() - 1.0))
-}
-
-fn normal(rng: &mut ChaCha8Rng) -> f64 {
-    StandardNormal.sample(rng)
+    fill(shape, || bound * (2.0 * unit(rng) - 1.0))
 }
 
 /// Mean 0, standard deviation 1, never beyond ±2/0.8796 ≈ ±2.274.
@@ -163,7 +156,7 @@ fn sparse(shape: &WeightShape, rng: &mut ChaCha8Rng, sparsity: f64, std: f64) ->
     let mut order: Vec<usize> = (0..inputs).collect();
     for unit in 0..shape.units() {
         for i in 0..zeros.min(inputs) {
-            let other = rng.random_range(i..inputs);
+            let other = i + below(rng, inputs - i);
             order.swap(i, other);
         }
         for &input in order.iter().skip(zeros) {
@@ -173,5 +166,6 @@ fn sparse(shape: &WeightShape, rng: &mut ChaCha8Rng, sparsity: f64, std: f64) ->
     weight
 }
 
+mod random;
 #[cfg(test)]
 mod tests;

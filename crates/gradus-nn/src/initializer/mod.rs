@@ -26,7 +26,9 @@
 //! standard deviation of what comes out. Fans are counted as in PyTorch ([`WeightShape`]).
 //!
 //! Values are computed on the host in f64 from `stream(seed, Purpose::Init, 0, 0)`, unit after unit:
-//! the same on every backend. A layer has a seed of its own.
+//! the same on every backend. Uniform and normal numbers are made of the stream's words by formulas
+//! that stand here, not in a dependency, so that a seed keeps its meaning. A layer has a seed of its
+//! own.
 
 mod draw;
 pub mod lsuv;

@@ -60,7 +60,52 @@ fn each_distribution_has_its_mean_and_variance() {
             25.0 / 9.0 / fan_in,
             1.8,
         );
+        assert_moments("he-uniform(fan=out)", shape, 0.0, 2.0 / fan_out, 1.8);
         assert_moments("torch", shape, 0.0, 1.0 / (3.0 * fan_in), 1.8);
+    }
+}
+
+/// Had the weights of a seed changed, saved results could not be reproduced.
+#[test]
+fn the_weights_of_a_seed_are_pinned() {
+    // Drawn unit after unit, z₀₀, z₀₁, z₁₀, z₁₁, and stored as [d_in, d_out].
+    let shape = WeightShape::Linear { d_in: 2, d_out: 2 };
+    let z = [
+        0.249_953_642_060_333_96,
+        0.896_340_030_397_974_6,
+        -0.472_492_054_898_274_17,
+        0.494_668_250_645_480_7,
+    ];
+    // √2/√fan_in = 1; and none of the four is beyond ±2.
+    for (text, scale) in [
+        ("normal(std=1)", 1.0),
+        ("kaiming-normal", 1.0),
+        ("truncated-normal(std=1)", 1.0 / TRUNCATED_STD),
+    ] {
+        let weight = text
+            .parse::<Initializer>()
+            .unwrap()
+            .values(&shape, 42)
+            .unwrap();
+        for (found, z) in weight.iter().zip(z) {
+            assert!((found - scale * z).abs() < 1e-14, "{text}: {weight:?}");
+        }
+    }
+}
+
+#[test]
+fn constants_are_what_they_say() {
+    for (text, value) in [
+        ("constant(value=-0.25)", -0.25),
+        ("ones", 1.0),
+        ("zeros", 0.0),
+    ] {
+        let weight = text
+            .parse::<Initializer>()
+            .unwrap()
+            .values(&CONV, 7)
+            .unwrap();
+        assert_eq!(weight, vec![value; CONV.len()], "{text}");
     }
 }
 
