@@ -375,6 +375,30 @@ fn a_hundred_classes_are_legible() {
 }
 
 #[test]
+fn a_class_without_test_images_is_a_dash_at_the_end() {
+    let dir = folder("empty-class", &Fixture::default());
+    let path = dir.path().join("evaluation.json");
+    let mut written: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    written["confusion"][3] = serde_json::json!(vec![0; 10]);
+    written["per_class"][3] = serde_json::json!({
+        "class": "cat", "n": 0, "correct": 0, "accuracy": null, "precision": null,
+    });
+    std::fs::write(&path, written.to_string()).unwrap();
+    let paths = write_report(dir.path()).unwrap();
+    let page = std::fs::read_to_string(&paths.html).unwrap();
+    check_page(&page);
+    let figure = figures::per_class(&Run::read(dir.path()).unwrap()).unwrap();
+    let svg = figure.svg(Theme::Light);
+    assert!(svg.contains('–'), "{svg}");
+    assert!(!svg.contains("NaN"));
+    let last = |name: &str| svg.rfind(&format!("{name}: ")).unwrap();
+    for other in ["airplane", "dog", "truck"] {
+        assert!(last("cat") > last(other), "{other} stands below cat");
+    }
+}
+
+#[test]
 fn hostile_and_long_names_are_only_text() {
     let mut classes = Fixture::default().classes;
     classes[0] = "<script>alert(1)</script>".into();

@@ -65,7 +65,7 @@ pub fn confusion(run: &Run) -> Option<Figure> {
     Some(matrix.caption(caption).figure())
 }
 
-/// Accuracy of each class, best first.
+/// Accuracy of each class, best first; classes without an image come last.
 #[must_use]
 pub fn per_class(run: &Run) -> Option<Figure> {
     let evaluation = run
@@ -73,11 +73,23 @@ pub fn per_class(run: &Run) -> Option<Figure> {
         .as_ref()
         .filter(|e| !e.per_class.is_empty())?;
     let mut classes: Vec<_> = evaluation.per_class.iter().collect();
-    classes.sort_by(|a, b| b.accuracy.total_cmp(&a.accuracy));
+    // NaN, the accuracy of a class without images, is below every number here.
+    let rank = |c: &crate::run::ClassScore| {
+        if c.accuracy.is_nan() {
+            f64::NEG_INFINITY
+        } else {
+            c.accuracy
+        }
+    };
+    classes.sort_by(|a, b| rank(b).total_cmp(&rank(a)));
     let bar = |c: &&crate::run::ClassScore| Bar {
         label: c.class.clone(),
         value: c.accuracy,
-        text: format!("{:.1}\u{a0}%", 100.0 * c.accuracy),
+        text: if c.accuracy.is_finite() {
+            format!("{:.1}\u{a0}%", 100.0 * c.accuracy)
+        } else {
+            "–".into()
+        },
         tip: format!(
             "{}: {} of {} right, {}",
             c.class,

@@ -179,11 +179,15 @@ fn check(file: File) -> Result<Evaluation, String> {
             image,
         });
     }
-    let per_class = if file.per_class.is_empty() {
+    let mut per_class = if file.per_class.is_empty() {
         scores(&classes, &file.confusion)
     } else {
         file.per_class
     };
+    // 0 of 0 is no share, whatever was written for it.
+    for class in per_class.iter_mut().filter(|c| c.n == 0) {
+        class.accuracy = f64::NAN;
+    }
     Ok(Evaluation {
         split: file.split.unwrap_or_else(|| "test".into()),
         n: file
@@ -231,6 +235,20 @@ mod tests {
         assert_eq!(e.per_class[0].accuracy, 0.75);
         assert_eq!(e.per_class[0].precision, 0.6);
         assert_eq!(e.most_confused(5), [(1, 0, 2), (0, 1, 1)]);
+    }
+
+    #[test]
+    fn a_class_without_images_has_no_accuracy() {
+        let counted = r#"{"classes":["a","b"],"confusion":[[3,0],[0,0]]}"#;
+        let null = r#"{"classes":["a","b"],"per_class":[
+            {"class":"a","n":3,"correct":3,"accuracy":1.0,"precision":1.0},
+            {"class":"b","n":0,"correct":0,"accuracy":null,"precision":null}]}"#;
+        let zero = null.replace("null", "0.0");
+        for json in [counted, null, &zero] {
+            let e = checked(json).unwrap();
+            assert_eq!(e.per_class[0].accuracy, 1.0);
+            assert!(e.per_class[1].accuracy.is_nan(), "{json}");
+        }
     }
 
     #[test]
