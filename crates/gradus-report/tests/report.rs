@@ -399,6 +399,50 @@ fn a_class_without_test_images_is_a_dash_at_the_end() {
 }
 
 #[test]
+fn many_classes_make_one_picture_and_a_small_page() {
+    let fixture = Fixture {
+        classes: numbered(300),
+        per_class: 20,
+        epochs: 1,
+        ..Fixture::default()
+    };
+    let dir = folder("many", &fixture);
+    let run = Run::read(dir.path()).unwrap();
+    let svg = figures::confusion(&run).unwrap().svg(Theme::Light);
+    assert_eq!(svg.matches("<image").count(), 1);
+    assert!(svg.matches("<rect").count() < 5);
+    let page = html(&run).unwrap();
+    check_page(&page);
+    assert!(page.len() < 2_000_000, "{} bytes", page.len());
+}
+
+#[test]
+fn a_figure_too_large_for_a_png_costs_only_that_png() {
+    let dir = folder("huge", &Fixture::default());
+    let path = dir.path().join("evaluation.json");
+    let mut written: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+    let score =
+        |class: &String| serde_json::json!({"class": class, "n": 2, "correct": 1, "accuracy": 0.5});
+    let scores: Vec<serde_json::Value> = numbered(4000).iter().map(score).collect();
+    written["per_class"] = scores.into();
+    std::fs::write(&path, written.to_string()).unwrap();
+    let paths = write_report(dir.path()).unwrap();
+    assert!(
+        paths.notices[0].starts_with("figures/per-class.png is left out"),
+        "{:?}",
+        paths.notices
+    );
+    let there = |name: &str| dir.path().join("figures").join(name).is_file();
+    assert!(there("per-class.svg") && !there("per-class.png") && there("mistakes.png"));
+    assert!(
+        std::fs::read_to_string(paths.html)
+            .unwrap()
+            .contains("per-class.png is left out")
+    );
+}
+
+#[test]
 fn hostile_and_long_names_are_only_text() {
     let mut classes = Fixture::default().classes;
     classes[0] = "<script>alert(1)</script>".into();

@@ -75,6 +75,15 @@ impl Paint {
         self.role().map(|r| r.0)
     }
 
+    /// Red, green, blue on a light page: for pictures, whose pixels know no theme.
+    pub(crate) fn light_rgb(self) -> [u8; 3] {
+        let hex = self.hex(Theme::Light);
+        [1, 3, 5].map(|at| {
+            let digits = hex.get(at..at + 2).unwrap_or_default();
+            u8::from_str_radix(digits, 16).unwrap_or_default()
+        })
+    }
+
     /// The literal colour under a theme ([`Theme::Page`] is read as light).
     pub(super) fn hex(self, theme: Theme) -> String {
         match (self, self.role()) {

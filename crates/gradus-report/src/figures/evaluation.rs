@@ -32,12 +32,6 @@ pub fn confusion(run: &Run) -> Option<Figure> {
     };
     let share = |t: usize, p: usize| counts[t][p] as f64 / totals[t].max(1) as f64;
     let shares = (0..counts.len()).map(|t| (0..counts.len()).map(|p| share(t, p)).collect());
-    let tips = each(&|t, p| {
-        format!(
-            "{} → {}: {} of {}",
-            classes[t], classes[p], counts[t][p], totals[t]
-        )
-    });
     let matrix = Matrix::new(
         "confusion",
         "Confusion matrix",
@@ -46,8 +40,17 @@ pub fn confusion(run: &Run) -> Option<Figure> {
         shares.collect(),
     )
     .axes("true class", "predicted class")
-    .tell_diagonal_apart()
-    .tips(tips);
+    .tell_diagonal_apart();
+    let matrix = if counts.len() <= Matrix::MOST_MARKED {
+        matrix.tips(each(&|t, p| {
+            format!(
+                "{} → {}: {} of {}",
+                classes[t], classes[p], counts[t][p], totals[t]
+            )
+        }))
+    } else {
+        matrix
+    };
     let matrix = if counts.len() <= PRINTED {
         let text = |t: usize, p: usize| {
             if counts[t][p] > 0 {

@@ -1,10 +1,12 @@
 //! A table of shares as shades: rows and columns named, the strength of a cell's colour is its
 //! value.
 
-use crate::draw::{Anchor, Figure, Mark, Paint, Scene, Weight, ellipsis, text_width};
+use crate::draw::{Anchor, Figure, Mark, Paint, Pixels, Scene, Weight, ellipsis, text_width};
 
 /// The most room a name gets, in CSS pixels.
 const LONGEST_NAME: f64 = 150.0;
+/// The longest side of a matrix that is one picture, in its pixels and in CSS pixels.
+const PICTURE: usize = 1000;
 /// Room for an axis title.
 const TITLE: f64 = 22.0;
 
@@ -25,6 +27,10 @@ pub struct Matrix {
 }
 
 impl Matrix {
+    /// With more rows or columns than this the cells are one picture, without texts and tips: a mark
+    /// for each of a million cells would be a page that no browser opens.
+    pub const MOST_MARKED: usize = 200;
+
     /// `shares[i][j]` is the strength of row i, column j; what is missing or not finite stays
     /// empty.
     pub fn new(
@@ -85,7 +91,8 @@ impl Matrix {
         self
     }
 
-    /// Lays it out. A cell is 44 units wide for a few classes and 9 for a hundred.
+    /// Lays it out. A cell is 42 units wide for a few classes and 10.5 for a hundred; past
+    /// [`MOST_MARKED`](Self::MOST_MARKED) the whole is one picture of at most 1000 pixels a side.
     #[must_use]
     pub fn figure(&self) -> Figure {
         let most = self.rows.len().max(self.columns.len()).max(1);
@@ -94,7 +101,7 @@ impl Matrix {
             13..=20 => 32.0,
             21..=50 => 17.0,
             51..=100 => 10.5,
-            _ => (1000.0 / most as f64).max(2.0),
+            _ => PICTURE as f64 / most as f64,
         };
         let font = (cell * 0.9_f64).min(12.0);
         let gap = if cell >= 30.0 { 2.0 } else { 0.5 };
@@ -164,6 +171,12 @@ impl Matrix {
             }
         }
         scene.push(Mark::rect(left, top, w, h).fill(Paint::Soft).rounded(gap));
+        if most > Self::MOST_MARKED {
+            if let Some(pixels) = self.picture() {
+                scene.push(Mark::image(left, top, w, h, pixels));
+            }
+            return Figure::new(&self.name, &self.title, scene).caption(&self.caption);
+        }
         for (i, row) in self.shares.iter().enumerate().take(self.rows.len()) {
             for (j, &share) in row.iter().enumerate().take(self.columns.len()) {
                 if share > 0.0 {
@@ -175,6 +188,32 @@ impl Matrix {
         Figure::new(&self.name, &self.title, scene).caption(&self.caption)
     }
 
+    /// The cells as pixels. Of several cells that share a pixel the strongest is seen.
+    fn picture(&self) -> Option<Pixels> {
+        let (rows, columns) = (self.rows.len(), self.columns.len());
+        let (height, width) = (rows.min(PICTURE), columns.min(PICTURE));
+        let mut strongest = vec![(0.0_f64, false); height * width];
+        for (i, row) in self.shares.iter().enumerate().take(rows) {
+            for (j, &share) in row.iter().enumerate().take(columns) {
+                let pixel = &mut strongest[i * height / rows * width + j * width / columns];
+                if share > pixel.0 {
+                    *pixel = (share, i != j);
+                }
+            }
+        }
+        let ground = Paint::Soft.light_rgb();
+        let colour = |&(share, off): &(f64, bool)| {
+            let ink = Paint::Accent(usize::from(self.diagonal && off)).light_rgb();
+            let cover = if share > 0.0 { opacity(share) } else { 0.0 };
+            std::array::from_fn(|c| {
+                let (from, to) = (f64::from(ground[c]), f64::from(ink[c]));
+                (from + cover * (to - from)).round() as u8
+            })
+        };
+        let colours: Vec<[u8; 3]> = strongest.iter().map(colour).collect();
+        Pixels::from_rgb(width, height, &colours).ok()
+    }
+
     fn draw_cell(
         &self,
         scene: &mut Scene,
@@ -183,12 +222,11 @@ impl Matrix {
         [x, y]: [f64; 2],
         (cell, gap): (f64, f64),
     ) {
-        // The square root lets a share of one percent be seen beside one of ninety-nine.
-        let strength = share.min(1.0).sqrt();
+        let strength = strength(share);
         let paint = Paint::Accent(usize::from(self.diagonal && i != j));
         let side = cell - gap;
         let mark = Mark::rect(x + gap / 2.0, y + gap / 2.0, side, side).fill(paint);
-        let mark = mark.opacity((0.1 + 0.9 * strength).min(1.0)).rounded(gap);
+        let mark = mark.opacity(opacity(share)).rounded(gap);
         scene.push(match self.tips.get(i).and_then(|row| row.get(j)) {
             Some(tip) => mark.tip(tip),
             None => mark,
@@ -205,6 +243,15 @@ impl Matrix {
             scene.push(mark.size(size).fill(ink).anchor(Anchor::Middle));
         }
     }
+}
+
+/// The square root lets a share of one percent be seen beside one of ninety-nine.
+fn strength(share: f64) -> f64 {
+    share.min(1.0).sqrt()
+}
+
+fn opacity(share: f64) -> f64 {
+    (0.1 + 0.9 * strength(share)).min(1.0)
 }
 
 /// A cut name tells its whole when pointed at.

@@ -22,18 +22,31 @@ pub struct ReportPaths {
 }
 
 /// Reads the run folder, draws its figures into `figures/` and writes `report.html`. Each file is
-/// replaced in one step; `report.html` comes last.
+/// replaced in one step; `report.html` comes last. A figure too large for a PNG is left as SVG, with
+/// a notice.
 ///
 /// # Errors
-/// As [`Run::read`]; [`ReportError::Io`] if the folder is not writable; [`ReportError::Draw`] if a
-/// figure is too large.
+/// As [`Run::read`]; [`ReportError::Io`] if the folder is not writable.
 pub fn write_report(run_dir: &Path) -> Result<ReportPaths, ReportError> {
-    let run = Run::read(run_dir)?;
+    let mut run = Run::read(run_dir)?;
     let folder = run_dir.join("figures");
     std::fs::create_dir_all(&folder).map_err(|e| ReportError::io(&folder, "create", e))?;
     let mut paths = Vec::new();
     for figure in figures::all(&run) {
-        paths.extend(figure.write(&folder)?);
+        match figure.write(&folder) {
+            Ok(written) => paths.extend(written),
+            // A picture of thousands of classes: the rest of the report is worth having.
+            Err(ReportError::Draw { figure, problem }) => {
+                run.notices.push(format!(
+                    "figures/{figure}.png is left out, it is too large or cannot be drawn ({problem}); \
+                     {figure}.svg is there"
+                ));
+                // What an earlier report left there shows other numbers.
+                let _ = std::fs::remove_file(folder.join(format!("{figure}.png")));
+                paths.push(folder.join(format!("{figure}.svg")));
+            }
+            Err(other) => return Err(other),
+        }
     }
     let path = run_dir.join("report.html");
     write(&path, html(&run)?.as_bytes())?;
