@@ -69,6 +69,8 @@ pub trait Rule: Clone + Debug + Send + Sync + 'static {
     }
 
     /// The same rule with the momentum a schedule asks for; rules without one ignore it.
+    /// [`ModelOptimizer`](crate::ModelOptimizer) asks the rule as it was configured, at every change,
+    /// and replaces a momentum that would change the [slots](Self::slots) by the smallest positive one.
     fn with_momentum(&self, _momentum: f64) -> Self {
         self.clone()
     }

@@ -190,3 +190,12 @@ fn nonsense_is_refused() {
             .is_err()
     );
 }
+
+#[test]
+fn a_gamma_that_is_no_number_is_refused() {
+    for value in [f64::NAN, f64::INFINITY] {
+        let config = BatchNormConfig::new(2).with_gamma_value(value);
+        let error = config.init(&Device::flex()).unwrap_err().to_string();
+        assert!(error.contains("gamma_value"), "{error}");
+    }
+}

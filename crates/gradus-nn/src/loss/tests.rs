@@ -162,6 +162,55 @@ fn class_weights_follow_pytorch() {
 }
 
 #[test]
+fn smoothing_and_class_weights_together_follow_pytorch() {
+    // >>> x = torch.tensor([[1.5, -.3, .2, 2.], [-1., .4, .9, -2.2], [.1, 3., -.7, .6]],
+    // ...                  dtype=torch.float64)
+    // >>> t, w = torch.tensor([0, 2, 1]), torch.tensor([1, 2, .5, 3], dtype=torch.float64)
+    // >>> F.cross_entropy(x, t, weight=w, label_smoothing=0.1).item()
+    // 0.7255156239719907
+    // >>> F.cross_entropy(x, t, weight=w, label_smoothing=0.1, reduction='none').tolist()
+    // [1.2662455068753173, 0.6654100103050651, 0.607649166721585]
+    // >>> F.cross_entropy(x, t, weight=w).item(), F.cross_entropy(x, t, label_smoothing=0.2).item()
+    // (0.49601958473891605, 0.9092933168705264)
+    let (logits, targets) = tensors(&LOGITS, &Device::flex());
+    for (text, expected) in [
+        (
+            "cross-entropy(label_smoothing=0.1, class_weights=[1, 2, 0.5, 3])",
+            0.725_515_623_971_990_7,
+        ),
+        (
+            "cross-entropy(class_weights=[1, 2, 0.5, 3])",
+            0.496_019_584_738_916_05,
+        ),
+        (
+            "cross-entropy(label_smoothing=0.2)",
+            0.909_293_316_870_526_4,
+        ),
+    ] {
+        let loss: Loss = text.parse().unwrap();
+        let found = loss.forward(logits.clone(), targets.clone());
+        let found = f64::from(found.into_scalar::<f32>());
+        assert!((found - expected).abs() < 1e-6, "{text}: {found}");
+    }
+    let loss: Loss = "cross-entropy(label_smoothing=0.1, class_weights=[1, 2, 0.5, 3])"
+        .parse()
+        .unwrap();
+    let each: Vec<f32> = loss
+        .per_example(logits, targets)
+        .into_data()
+        .try_to_vec()
+        .unwrap();
+    let expected = [
+        1.266_245_506_875_317_3,
+        0.665_410_010_305_065_1,
+        0.607_649_166_721_585,
+    ];
+    for (found, expected) in each.iter().zip(expected) {
+        assert!((f64::from(*found) - expected).abs() < 1e-6, "{each:?}");
+    }
+}
+
+#[test]
 fn large_logits_stay_finite() {
     let device = Device::flex().autodiff();
     for loss in all() {

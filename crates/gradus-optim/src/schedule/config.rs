@@ -385,10 +385,9 @@ mod tests {
 
     #[test]
     fn a_warm_up_longer_than_time_saturates() {
-        let schedule: ScheduleConfig =
-            "constant | warmup(steps=9007199254740992, epochs=1e300)"
-                .parse()
-                .unwrap();
+        let schedule: ScheduleConfig = "constant | warmup(steps=9007199254740992, epochs=1e300)"
+            .parse()
+            .unwrap();
         let lr = schedule.lr(7, 100, 1.0);
         assert!((0.0..1e-15).contains(&lr), "{lr}");
     }
