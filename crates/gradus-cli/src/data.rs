@@ -113,7 +113,7 @@ struct Source {
     spec: DataSpec,
     #[command(flatten)]
     data_dir: DataDir,
-    /// Resize every image to a square of this side [default: keep their size]
+    /// Resize every image to a square of this side [default: keep their size; 32 if it varies]
     #[arg(long, value_name = "PIXELS", help_heading = "Data")]
     image_size: Option<usize>,
     /// Seed from which `shapes` is drawn, or the seed of the augmentation

@@ -11,6 +11,9 @@
 /// Names at least this like the one that was typed are suggested.
 const LIKENESS: f64 = 0.5;
 
+/// Names less like it than the nearest one by more than this are not.
+const MARGIN: f64 = 0.1;
+
 /// Up to three of the `known` names, the nearest first.
 ///
 /// ```
@@ -41,6 +44,8 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Vec<
         .collect();
     // A stable sort: of equally near names the earlier comes first.
     ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let best = ranked.first().map_or(1.0, |(likeness, _)| *likeness);
+    ranked.retain(|(likeness, _)| *likeness >= best - MARGIN);
     ranked.into_iter().take(3).map(|(_, known)| known).collect()
 }
 
@@ -79,6 +84,12 @@ mod tests {
         ] {
             assert_eq!(nearest(typed, known).first(), Some(&meant), "{typed}");
         }
+    }
+
+    #[test]
+    fn a_clear_winner_stands_alone_and_equals_stand_together() {
+        assert_eq!(nearest("cifar-10", ["cifar10", "cifar100"]), ["cifar10"]);
+        assert_eq!(nearest("adam_", ["adamw", "adamx"]), ["adamw", "adamx"]);
     }
 
     #[test]
