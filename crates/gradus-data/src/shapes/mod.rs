@@ -12,7 +12,7 @@
 //! ```
 //!
 //! Image i does not depend on how many images there are, nor on the number of threads, nor on the
-//! platform (see [`figure`]).
+//! platform (see `figure.rs`).
 
 mod figure;
 mod paint;
