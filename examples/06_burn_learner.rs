@@ -50,6 +50,7 @@ impl TrainStep for Taught {
     type Input = Input;
     type Output = ClassificationOutput;
     fn step(&self, item: Input) -> TrainOutput<ClassificationOutput> {
+        // Burn's Learner does not say which step it is; without dropout that makes no difference.
         let item = self.classify(item, Mode::train(0, 0));
         TrainOutput::new(self, item.loss.backward(), item)
     }
