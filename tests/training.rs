@@ -246,8 +246,10 @@ fn twenty_images_can_be_learned_by_heart() {
     let folder = tempfile::tempdir().unwrap();
     let mut config = config(0);
     config.limit.overfit = 20;
-    config.epochs = 60;
-    config.model.as_mut().unwrap().dropout = 0.0;
+    config.epochs = 200;
+    let model = config.model.as_mut().unwrap();
+    model.dropout = 0.0;
+    model.width = serde_json::from_str("[16, 32]").unwrap();
     config.optimizer = "adam(lr=0.01)".parse().unwrap();
     let summary = run(&config, &folder.path().join("run"), None).unwrap();
     assert_eq!(summary.val_accuracy, Some(1.0), "{summary:?}");

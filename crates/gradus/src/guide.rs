@@ -23,7 +23,7 @@
 //! let options = OpenOptions { shapes_train: 200, shapes_test: 50, ..OpenOptions::default() };
 //! let data = "shapes".parse::<DataSpec>()?.open(&options)?;
 //! assert_eq!((data.train.len(), data.classes.len()), (200, 10));
-//! let split = Split::stratified(&data.train.labels, &data.classes, 42, 0.1)?;
+//! let split = Split::stratified(&data.train.labels, data.classes.len(), 42, 0.1)?;
 //! assert_eq!((split.train.len(), split.validation.len()), (180, 20));
 //! # Ok::<(), gradus::data::DataError>(())
 //! ```
