@@ -11,7 +11,7 @@
 //! Run:       `cargo run --release --example 02_linear_templates`
 //! Expected:  a test accuracy far below that of a convolutional network, and the path of a report
 //!            that shows the ten templates.
-//! Time:      about 20 seconds on two cores.
+//! Time:      a few seconds.
 
 #![allow(
     clippy::print_stdout,

@@ -9,8 +9,8 @@
 //! it everything that the built-in models have: resume, checkpoints, report.
 //!
 //! Run:       `cargo run --release --example 03_own_model`
-//! Expected:  about 90 % test accuracy after six epochs.
-//! Time:      about a minute on two cores.
+//! Expected:  about 70 % test accuracy after six epochs; the built-in cnn, ten times the work, has 98 %.
+//! Time:      about 20 seconds on two cores.
 
 #![allow(
     clippy::print_stdout,
