@@ -1,0 +1,6 @@
+//! Kernels for the CPU, over slices in channels-last order; nothing here knows of Burn.
+//!
+//! An image batch `[N, C, H, W]` lies in memory as `[N, H, W, C]`: the channels of a pixel are
+//! neighbours, so that one vector instruction works on many channels whatever the size of the image.
+
+pub mod conv;
