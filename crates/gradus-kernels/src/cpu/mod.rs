@@ -4,3 +4,4 @@
 //! neighbours, so that one vector instruction works on many channels whatever the size of the image.
 
 pub mod conv;
+pub mod simd;
