@@ -219,6 +219,14 @@ fn what_cannot_be_traced_is_refused_with_the_reason() {
         ),
         (1, "sgd", "1,2", "bad.json", &[], "line 1 column 10"),
         (
+            1,
+            "sgd",
+            "1,2",
+            "bad.json",
+            &[],
+            "bad.json does not hold a JSON list",
+        ),
+        (
             2,
             "sgd(lr=-1)",
             "1,2",
@@ -243,6 +251,22 @@ fn what_cannot_be_traced_is_refused_with_the_reason() {
             "good.json",
             &["--shape", "2,1,1,1,1"],
             "one to four sides",
+        ),
+        (
+            2,
+            "sgd",
+            "1,2",
+            "good.json",
+            &["--shape", "4294967295,4294967295,4294967295,2"],
+            "holds too many numbers",
+        ),
+        (
+            2,
+            "sgd(nesterov=true)",
+            "1,2",
+            "good.json",
+            &[],
+            "\n      ^^^^^^^^^^^^^",
         ),
     ] {
         let stderr = refused(code, optimizer, theta, grads, more);

@@ -423,7 +423,8 @@ impl FromStr for OptimizerConfig {
             rule: RuleConfig::from_call(text, first)?,
             stages: stages.collect::<Result<_, _>>()?,
         };
-        this.validate()?;
+        this.validate()
+            .map_err(|error| error.in_text(text, &calls))?;
         Ok(this)
     }
 }

@@ -1,6 +1,6 @@
 //! What can go wrong, said so that it can be put right.
 
-use crate::TextError;
+use crate::text::{Call, TextError, Value, normal};
 
 /// Any failure of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -127,4 +127,50 @@ pub enum OptimError {
         /// The saved shape.
         found: Vec<usize>,
     },
+}
+
+impl OptimError {
+    /// A conflict as an error of the text it comes from, which points at the first argument that its
+    /// words name, or else at the rule's name. Where several calls could be meant, and for other errors,
+    /// it stays as it is.
+    pub(crate) fn in_text(self, text: &str, calls: &[Call]) -> Self {
+        let Self::Conflict { owner, problem } = &self else {
+            return self;
+        };
+        let mut found = Vec::new();
+        calls.iter().for_each(|call| named(owner, call, &mut found));
+        let [call] = found[..] else {
+            return self;
+        };
+        // Names stand between backquotes.
+        let mut fields = problem.split('`').skip(1).step_by(2);
+        let at = fields
+            .find_map(|field| {
+                call.arguments.iter().find_map(|(name, value)| {
+                    let name = name.as_ref()?;
+                    (normal(&name.value) == field).then(|| name.at.start..value.at.end)
+                })
+            })
+            .unwrap_or_else(|| call.name.at.clone());
+        TextError::new(text, at, self.to_string()).into()
+    }
+}
+
+/// The calls of this name in `call`, itself included.
+fn named<'a>(name: &str, call: &'a Call, found: &mut Vec<&'a Call>) {
+    if normal(&call.name.value) == name {
+        found.push(call);
+    }
+    let mut values: Vec<&Value> = call
+        .arguments
+        .iter()
+        .map(|(_, value)| &value.value)
+        .collect();
+    while let Some(value) = values.pop() {
+        match value {
+            Value::List(inner) => values.extend(inner),
+            Value::Call(inner) => named(name, inner, found),
+            Value::Number(_) | Value::Bool(_) | Value::Word(_) => {}
+        }
+    }
 }

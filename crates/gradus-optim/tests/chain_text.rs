@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use gradus_optim::{OptimizerConfig, Stage};
+use gradus_optim::solve::SolverConfig;
+use gradus_optim::{OptimizerConfig, ScheduleConfig, Stage};
 use proptest::prelude::*;
 
 #[test]
@@ -190,6 +191,57 @@ fn values_set_in_code_are_checked() {
         config.to_string(),
         "sgd(lr=0.001) | ema(0.999) | clip_global(3) | clip_value(4)"
     );
+}
+
+/// The part of the text that is underlined.
+fn underlined(error: impl std::fmt::Display) -> String {
+    let shown = error.to_string();
+    let lines: Vec<&str> = shown.lines().collect();
+    let [.., text, carets] = lines[..] else {
+        return shown;
+    };
+    let marked = text.chars().zip(carets.chars());
+    marked
+        .filter(|(_, caret)| *caret == '^')
+        .map(|(c, _)| c)
+        .collect()
+}
+
+#[test]
+fn a_conflict_points_at_a_field_that_it_names() {
+    for (text, place) in [
+        ("sgd(lr=1, nesterov=true) | ema", "nesterov=true"),
+        ("Lars(momentum=0, nesterov=true)", "nesterov=true"),
+        ("rprop(0.1, etas=(1.2, 0.5))", "etas=(1.2, 0.5)"),
+        ("rprop(0.1, (1.2, 0.5))", "rprop"),
+        ("adam | clip-global(1) | group(name=a)", "group"),
+        (
+            "adam | group(name=a, rule=sgd(nesterov=true))",
+            "nesterov=true",
+        ),
+        ("schedule-free-adamw(b1=0)", "schedule-free-adamw"),
+    ] {
+        let error = text.parse::<OptimizerConfig>().unwrap_err();
+        assert_eq!(underlined(&error), place, "{error}");
+    }
+    for (text, place) in [
+        ("sequence(linear, cosine)", "sequence"),
+        (
+            "sequence(linear, cosine, rex, milestones=(5, 5))",
+            "milestones=(5, 5)",
+        ),
+        ("product(rex, sequence(linear, cosine))", "sequence"),
+        ("cosine | momentum(constant)", "momentum"),
+    ] {
+        let error = text.parse::<ScheduleConfig>().unwrap_err();
+        assert_eq!(underlined(&error), place, "{error}");
+    }
+    let error = "lbfgs(c1=0.9, c2=0.1)".parse::<SolverConfig>().unwrap_err();
+    assert!(error.to_string().contains("^^"), "{error}");
+    // Either sequence could be meant: no place is better than a wrong one.
+    let two = "product(sequence(rex), sequence(linear, cosine))";
+    let error = two.parse::<ScheduleConfig>().unwrap_err().to_string();
+    assert!(!error.contains('^'), "{error}");
 }
 
 #[test]

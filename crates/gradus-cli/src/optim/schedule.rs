@@ -96,7 +96,9 @@ pub(crate) fn run(args: &ScheduleArgs) -> Outcome {
 fn rates(args: &ScheduleArgs) -> anyhow::Result<Rates> {
     let schedule = &args.schedule;
     let metrics = match &args.metrics {
-        Some(file) if schedule.needs_metric() => read_json::<Vec<f64>>(file)?,
+        Some(file) if schedule.needs_metric() => {
+            read_json::<Vec<f64>>(file, "a JSON list of numbers, one for each epoch")?
+        }
         Some(_) => {
             return Err(usage(anyhow!(
                 "`{schedule}` looks at no metric; --metrics is for `plateau`"

@@ -104,13 +104,20 @@ pub(crate) fn run(args: &TraceArgs) -> Outcome {
         [] => vec![args.theta.len()],
         _ => args.shape.iter().map(|side| *side as usize).collect(),
     };
-    let (count, size) = (args.theta.len(), shape.iter().product::<usize>());
-    if size != count {
+    let count = args.theta.len();
+    let size = shape
+        .iter()
+        .try_fold(1_usize, |n, side| n.checked_mul(*side));
+    if size != Some(count) {
+        let size = size.map_or_else(|| "too many".to_owned(), |size| size.to_string());
         return Err(usage(anyhow!(
             "--shape {shape:?} holds {size} numbers, --theta has {count}"
         )));
     }
-    let gradients: Gradients = read_json(&args.grads)?;
+    let gradients: Gradients = read_json(
+        &args.grads,
+        "a JSON list with one list of numbers per step, such as [[0.1, -2], [0.3, 1e-3]]",
+    )?;
     for (place, gradient) in gradients.iter().enumerate() {
         let length = gradient.as_ref().map_or(count, Vec::len);
         if length != count {
@@ -209,8 +216,8 @@ fn steps<const D: usize>(
 /// Reads a JSON file, or stdin for `-`.
 ///
 /// # Errors
-/// With the file's name and, if it is not what was expected, the place in it.
-pub(super) fn read_json<T: DeserializeOwned>(file: &Path) -> anyhow::Result<T> {
+/// With the file's name and, if it does not hold `what`, the place in it.
+pub(super) fn read_json<T: DeserializeOwned>(file: &Path, what: &str) -> anyhow::Result<T> {
     let text = if file == Path::new("-") {
         let mut text = String::new();
         io::stdin().read_to_string(&mut text).map(|_| text)
@@ -218,8 +225,7 @@ pub(super) fn read_json<T: DeserializeOwned>(file: &Path) -> anyhow::Result<T> {
         fs::read_to_string(file)
     };
     let text = text.with_context(|| format!("cannot read {}", shown(file)))?;
-    serde_json::from_str(&text)
-        .with_context(|| format!("{} does not hold what was expected", shown(file)))
+    serde_json::from_str(&text).with_context(|| format!("{} does not hold {what}", shown(file)))
 }
 
 fn shown(file: &Path) -> String {

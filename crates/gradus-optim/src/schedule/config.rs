@@ -154,7 +154,8 @@ impl FromStr for ScheduleConfig {
         for call in stages {
             this.add_stage(text, call)?;
         }
-        this.validate()?;
+        this.validate()
+            .map_err(|error| error.in_text(text, &calls))?;
         Ok(this)
     }
 }

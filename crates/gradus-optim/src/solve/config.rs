@@ -221,7 +221,8 @@ impl FromStr for SolverConfig {
             }
             [] => return Err(TextError::new(text, 0..0, "expected a solver").into()),
         };
-        this.validate()?;
+        this.validate()
+            .map_err(|error| error.in_text(text, &calls))?;
         Ok(this)
     }
 }

@@ -97,6 +97,7 @@ impl Group {
             if name
                 .as_ref()
                 .is_some_and(|name| normal(&name.value) == "rule")
+                && value.value != Value::Word("none".to_owned())
                 && let Some(rule) = as_call(&value.value, &value.at)
             {
                 RuleConfig::from_call(text, &rule)?;
