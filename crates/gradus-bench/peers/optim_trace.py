@@ -18,6 +18,8 @@ What is arranged so that the two sides mean the same:
   ours waits: their first gradient is never zero.
 - optax's schedule-free warm-up has rate 0 in its first step, ours 1/T: none is drawn.
 - optax's LARS takes nesterov without momentum, ours calls it an error: its momentum is above zero.
+- LAMB's rate is below 1: at 1 a single weight steps onto zero, where the ratio depends on whether rounding
+  leaves 0 (ours) or 1e-17 (optax).
 - torch's recursive formulas of ConstantLR, LinearLR divide by the factor: it is never zero. Chained
   cosines are drawn long enough not to turn: behind T_max torch's recursion adds instead of multiplying.
 """
@@ -135,7 +137,7 @@ OPTAX = {
     "adabelief": lambda r: of("learning_rate", "b1", "b2", "nesterov")(r) | dict(eps=r.eps(), eps_root=r.eps()),
     "yogi": of("learning_rate", "b1", "b2", "eps"),
     "nadamw": of("learning_rate", "b1", "b2", "eps", "eps_root", "weight_decay"),
-    "lamb": of("learning_rate", "b1", "b2", "eps", "eps_root", "weight_decay"),
+    "lamb": lambda r: of("b1", "b2", "eps", "eps_root", "weight_decay")(r) | dict(learning_rate=r.log(1e-5, 0.9)),
     "lars": lambda r: of("learning_rate", "weight_decay")(r)
     | dict(momentum=r.uniform(0.1, 0.99), nesterov=r.flag(), trust_coefficient=r.log(1e-4, 1), eps=r.choice([0.0, r.eps()])),
     "novograd": of("learning_rate", "b1", "b2", "eps", "eps_root", "weight_decay"),
