@@ -3,8 +3,11 @@
 //!
 //! Every rule of this crate is a Burn optimizer as it stands; [`burn_optimizer!`](crate::burn_optimizer)
 //! does the same for a rule of your own.
+//!
+//! Burn's records do not say which rule they are of: one that does not fit makes the next step panic,
+//! with a word about it. [`ModelOptimizer`](crate::ModelOptimizer) refuses it when it is loaded.
 
-use crate::execute::{ParameterState, shape_of, step_parameter, with_rank};
+use crate::execute::{AnyRule, ParameterState, shape_of, step_parameter, with_rank};
 use crate::tensor_rule::Shaped;
 use crate::{Rule, TensorRule};
 use burn::optim::{RecordState, StateSink, StateSource};
@@ -71,9 +74,7 @@ impl<const D: usize> RuleState<D> {
         grad: Tensor<D>,
         state: Option<Self>,
     ) -> (Tensor<D>, Option<Self>) {
-        let mut state = state.map(|Self(state)| state).unwrap_or_default();
-        let theta = step_parameter(rule, lr, theta, grad, &mut state);
-        (theta, Some(Self(state)))
+        Self::advance(rule, lr, theta, grad, state)
     }
 
     #[doc(hidden)]
@@ -84,14 +85,38 @@ impl<const D: usize> RuleState<D> {
         grad: Tensor<D>,
         state: Option<Self>,
     ) -> (Tensor<D>, Option<Self>) {
-        let mut state = state.map(|Self(state)| state).unwrap_or_default();
-        let theta = match rule.rest() {
+        match rule.rest() {
             Some(rest) if !rule.takes(&theta.dims()) => {
                 let [rule, _] = rest.rule.shared();
-                step_parameter(rule.as_ref(), lr * rest.lr, theta, grad, &mut state)
+                Self::advance(rule.as_ref(), lr * rest.lr, theta, grad, state)
             }
-            _ => step_parameter(&Shaped(rule.clone()), lr, theta, grad, &mut state),
-        };
+            _ => Self::advance(&Shaped(rule.clone()), lr, theta, grad, state),
+        }
+    }
+
+    fn advance(
+        rule: &dyn AnyRule,
+        lr: f64,
+        theta: Tensor<D>,
+        grad: Tensor<D>,
+        state: Option<Self>,
+    ) -> (Tensor<D>, Option<Self>) {
+        let mut state = state.map(|Self(state)| state).unwrap_or_default();
+        // A record says no name of a rule, and Burn's trait has no place for an error.
+        if state.step > 0 {
+            let slots = rule.slot_shapes(&theta.dims());
+            let fits = slots.len() == state.slots.len()
+                && (slots.iter().zip(&state.slots))
+                    .all(|(slot, kept)| slot.shape == shape_of(kept))
+                && rule.memory_names().len() == state.memory.len();
+            assert!(
+                fits,
+                "the state of this parameter is not one of `{}`: it was recorded by another \
+                 optimizer or for another model",
+                rule.rule_name()
+            );
+        }
+        let theta = step_parameter(rule, lr, theta, grad, &mut state);
         (theta, Some(Self(state)))
     }
 

@@ -4,9 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "tests")]
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsParams, ModuleOptimizer};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use gradus_optim::{ModelOptimizer, OptimizerConfig, RuleConfig};
+use gradus_optim::{Adam, ModelOptimizer, OptimizerConfig, RuleConfig, Sgd};
 
 #[derive(Module, Debug)]
 struct Net {
@@ -222,6 +222,26 @@ fn another_shape_is_refused_by_name() {
     let mut grads = GradientsParams::new();
     grads.register(net.vector.id, filled([2], 1, &Device::flex(), DType::F32));
     let _ = optimizer.step(0.1, net, grads);
+}
+
+#[test]
+#[should_panic(expected = "is not one of `adam`")]
+fn a_record_of_another_rule_is_refused_by_burn_s_optimizer_too() {
+    let mut vector = Param::from_tensor(Tensor::<1>::ones([5], &Device::flex().autodiff()));
+    let grads = |id| {
+        let mut grads = GradientsParams::new();
+        grads.register(id, filled([5], 1, &Device::flex(), DType::F32));
+        grads
+    };
+    let momentum = Sgd {
+        momentum: 0.9,
+        ..Sgd::default()
+    };
+    let mut first = ModuleOptimizer::from(momentum);
+    let id = vector.id;
+    vector = first.step(0.1, vector, grads(id));
+    let mut second = ModuleOptimizer::from(Adam::default()).load_record(first.to_record());
+    let _ = second.step(0.1, vector, grads(id));
 }
 
 #[test]
