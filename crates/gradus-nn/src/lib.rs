@@ -49,6 +49,6 @@ pub use loss::{LOSS_NAMES, Loss, Penalty};
 pub use mode::{Mode, TrainMode};
 pub use models::{
     AirNet, AnyModel, Classifier, Cnn, ConvBlock, FilterKind, FirstLayerFilters, LayerSummary,
-    LinearClassifier, MODEL_NAMES, Mlp, ModelConfig, ResNet, Summary, Width,
+    LinearClassifier, MODEL_NAMES, Mlp, ModelConfig, PoolPlace, ResNet, Summary, Width,
 };
 pub use observer::Observer;

@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor};
 use gradus_core::random::{Purpose, stream};
 use gradus_nn::{
     Activation, AnyModel, Classifier, FilterKind, Initializer, Loss, MODEL_NAMES, Mode,
-    ModelConfig, NormKind, Shortcut, Width, lsuv,
+    ModelConfig, NormKind, PoolPlace, Shortcut, Width, lsuv,
 };
 use rand::RngExt;
 
@@ -29,6 +29,10 @@ fn zoo() -> Vec<ModelConfig> {
         ModelConfig {
             depth: 2,
             dropout: 0.3,
+            ..small("cnn", vec![4, 6])
+        },
+        ModelConfig {
+            pool: PoolPlace::Last,
             ..small("cnn", vec![4, 6])
         },
         ModelConfig {
@@ -463,6 +467,45 @@ fn settings_without_effect_are_refused() {
     repeated.validate().unwrap();
     let error = refuse(r#"{"name": "resnet20", "norm": "none", "zero_gamma": true}"#);
     assert!(error.contains("zero_gamma"), "{error}");
+}
+
+/// The order of layers decides the work: pooling last costs the second convolution at full size.
+#[test]
+fn a_stage_pools_at_its_beginning_or_at_its_end() {
+    let order = |pool: PoolPlace| -> (Vec<String>, u64) {
+        let config = ModelConfig {
+            pool,
+            width: Width::List(vec![32, 64, 128]),
+            ..ModelConfig::named("cnn").unwrap()
+        };
+        let summary = config.summary().unwrap();
+        let layers = summary.layers.iter().take(7);
+        (
+            layers.map(|l| l.name.clone()).collect(),
+            summary.multiply_adds,
+        )
+    };
+    let (first, less) = order(PoolPlace::First);
+    let (last, more) = order(PoolPlace::Last);
+    assert_eq!(first[1], "stages.0.0.pool");
+    assert_eq!(
+        last.iter().map(|name| &name[9..]).collect::<Vec<_>>(),
+        [
+            "0.conv",
+            "0.norm",
+            "0.activation",
+            "1.conv",
+            "1.norm",
+            "1.activation",
+            "1.pool"
+        ]
+    );
+    // conv1, conv2 at 32²; at 16²; at 8²; the head.
+    let nine = |c: u64, k: u64, side: u64| 9 * c * k * side * side;
+    let vgg = nine(3, 32, 32) + nine(32, 32, 32) + nine(32, 64, 16) + nine(64, 64, 16);
+    assert_eq!(more, vgg + nine(64, 128, 8) + nine(128, 128, 8) + 1280);
+    assert!(less < more);
+    assert!("middle".parse::<PoolPlace>().is_err());
 }
 
 #[test]

@@ -24,7 +24,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use gradus_core::random::child_seed;
 
-use super::block::{BlockConfig, ConvBlock};
+use super::block::{BlockConfig, ConvBlock, PoolPlace};
 use super::summary::{Plan, Summary};
 use super::{Classifier, ModelConfig, whitening};
 use crate::initializer::lsuv;
@@ -71,7 +71,7 @@ fn groups(config: &ModelConfig) -> Result<Vec<Vec<BlockConfig<'_>>>, NnError> {
                 model: config,
                 name: format!("groups.{i}.{j}"),
                 channels: [channels, width],
-                pool: j == 0,
+                pool: (j == 0).then_some(PoolPlace::First),
                 norm: BatchNormConfig::new(width)
                     .with_epsilon(1e-12)
                     .with_momentum(0.4)

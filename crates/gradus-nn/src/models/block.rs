@@ -1,12 +1,16 @@
 //! The convolution block that `cnn` and `airnet` are built of.
 //!
 //! ```text
-//! conv 3×3 → [max pool 2×2] → norm → activation
+//! conv 3×3 → [max pool 2×2] → norm → activation          a block that pools first
+//! conv 3×3 → norm → activation → [max pool 2×2]          a block that pools last
 //! ```
 //!
-//! Pooling comes before normalisation and activation, which then work on a quarter of the values. For
+//! Where pooling comes before normalisation and activation, these work on a quarter of the values. For
 //! an increasing activation and γ > 0 the maximum commutes with both, so little is lost: in evaluation
 //! the result is the same.
+
+use std::fmt;
+use std::str::FromStr;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
@@ -19,7 +23,47 @@ use crate::layers::norm::normalise;
 use crate::layers::{
     BatchNormConfig, Conv2d, Conv2dConfig, MaxPool2d, Norm, NormKind, Pool2dConfig,
 };
+use crate::text::{Spec, serde_as_text};
 use crate::{Activation, Mode, NnError, Observer, WeightShape};
+
+/// Where a stage of `cnn` halves its image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolPlace {
+    /// After its first convolution, before normalisation and activation.
+    #[default]
+    First,
+    /// At its end, after the last activation, as VGG does: more work at the larger size.
+    Last,
+}
+
+impl fmt::Display for PoolPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::First => "first",
+            Self::Last => "last",
+        })
+    }
+}
+
+impl FromStr for PoolPlace {
+    type Err = NnError;
+
+    fn from_str(text: &str) -> Result<Self, NnError> {
+        let spec = Spec::parse("place of pooling", text)?;
+        let place = match spec.name.as_str() {
+            "first" => Self::First,
+            "last" => Self::Last,
+            other => {
+                let known = ["first", "last"];
+                return Err(NnError::unknown("place of pooling", other, &known));
+            }
+        };
+        spec.finish()?;
+        Ok(place)
+    }
+}
+
+serde_as_text!(PoolPlace);
 
 /// `[N, C, H, W] → [N, K, H, W]`, or half the size with pooling; see the [module](self).
 #[derive(Module, Debug)]
@@ -28,6 +72,9 @@ pub struct ConvBlock {
     pub conv: Conv2d,
     /// The pooling, if any.
     pub pool: Option<MaxPool2d>,
+    /// Whether it pools before normalisation or after the activation.
+    #[module(skip)]
+    pub pool_place: PoolPlace,
     /// The normalisation, if any.
     pub norm: Option<Norm>,
     /// The non-linearity.
@@ -40,7 +87,7 @@ pub(super) struct BlockConfig<'a> {
     pub(super) model: &'a ModelConfig,
     pub(super) name: String,
     pub(super) channels: [usize; 2],
-    pub(super) pool: bool,
+    pub(super) pool: Option<PoolPlace>,
     pub(super) norm: BatchNormConfig,
     /// Start the first filters as the identity.
     pub(super) dirac: bool,
@@ -68,15 +115,15 @@ impl BlockConfig<'_> {
             let data = burn::tensor::TensorData::new(values, shape.dims());
             conv.weight = burn::module::Param::from_data(data, device);
         }
-        let pool = if self.pool {
-            Some(Pool2dConfig::new([2, 2]).init_max()?)
-        } else {
-            None
+        let pool = match self.pool {
+            Some(_) => Some(Pool2dConfig::new([2, 2]).init_max()?),
+            None => None,
         };
         let norm = config.norm.init_with(&self.norm, device)?;
         Ok(ConvBlock {
             conv,
             pool,
+            pool_place: self.pool.unwrap_or_default(),
             norm,
             activation: config.activation,
         })
@@ -86,7 +133,7 @@ impl BlockConfig<'_> {
         let name = &self.name;
         let bias = self.model.norm == NormKind::None;
         plan.conv(&format!("{name}.conv"), self.channels[1], [3, 1, 1], bias)?;
-        if self.pool {
+        if self.pool == Some(PoolPlace::First) {
             plan.max_pool(&format!("{name}.pool"))?;
         }
         plan.norm(
@@ -94,6 +141,9 @@ impl BlockConfig<'_> {
             self.norm.gamma != crate::Affine::Absent,
         );
         plan.activation(&format!("{name}.activation"));
+        if self.pool == Some(PoolPlace::Last) {
+            plan.max_pool(&format!("{name}.pool"))?;
+        }
         Ok(())
     }
 }
@@ -110,8 +160,13 @@ impl ConvBlock {
         mode: Mode,
         observer: &mut impl Observer,
     ) -> Tensor<4> {
-        self.activation
-            .forward(self.before_activation(x, mode, observer))
+        let y = self
+            .activation
+            .forward(self.before_activation(x, mode, observer));
+        match (&self.pool, self.pool_place) {
+            (Some(pool), PoolPlace::Last) => pool.forward(y),
+            _ => y,
+        }
     }
 
     pub(super) fn before_activation(
@@ -122,7 +177,7 @@ impl ConvBlock {
     ) -> Tensor<4> {
         let mut x = self.conv.forward(x);
         observer.output(self.conv.weight.id, &x);
-        if let Some(pool) = &self.pool {
+        if let (Some(pool), PoolPlace::First) = (&self.pool, self.pool_place) {
             x = pool.forward(x);
         }
         normalise(&self.norm, x, mode)

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! stage   conv 3×3 → max pool 2×2 → norm → f,  then (depth − 1) × (conv 3×3 → norm → f)
+//!         with pool = "last":  depth × (conv 3×3 → norm → f) → max pool 2×2
 //! model   3 stages of 24, 48, 96 channels, depth 2 → global average pool → dropout → linear
 //! ```
 //!
@@ -14,7 +15,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use gradus_core::random::child_seed;
 
-use super::block::{BlockConfig, ConvBlock};
+use super::block::{BlockConfig, ConvBlock, PoolPlace};
 use super::summary::{Plan, Summary};
 use super::{Classifier, ModelConfig};
 use crate::initializer::lsuv;
@@ -42,6 +43,10 @@ fn stages(config: &ModelConfig) -> Result<Vec<Vec<BlockConfig<'_>>>, NnError> {
             "1 to 8",
         ));
     }
+    let pooling = match config.pool {
+        PoolPlace::First => 0,
+        PoolPlace::Last => config.depth - 1,
+    };
     let mut channels = config.input[0];
     let mut stages = Vec::new();
     for (i, width) in widths.into_iter().enumerate() {
@@ -51,7 +56,7 @@ fn stages(config: &ModelConfig) -> Result<Vec<Vec<BlockConfig<'_>>>, NnError> {
                 model: config,
                 name: format!("stages.{i}.{j}"),
                 channels: [channels, width],
-                pool: j == 0,
+                pool: (j == pooling).then_some(config.pool),
                 norm: BatchNormConfig::new(width),
                 dirac: false,
             });

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::{AnyModel, Summary, Width, airnet, cnn, linear, mlp, resnet};
+use super::{AnyModel, PoolPlace, Summary, Width, airnet, cnn, linear, mlp, resnet};
 use crate::{Activation, Initializer, NnError, NormKind, Shortcut};
 
 /// Names of the zoo. `resnetD` is known for every depth D = 6n + 2.
@@ -38,7 +38,7 @@ const MAX_SIDE: usize = 1 << 12;
 /// | `initializer` | normal, 0.001 | kaiming | kaiming | kaiming | torch |
 ///
 /// `input` defaults to `[3, 32, 32]`, `classes` to 10, `seed` to 0, `shortcut` to a and `zero_gamma` to
-/// false (these two matter to `resnet` only). A model has at most 500 million parameters. What `linear`
+/// false (these two matter to `resnet` only), `pool` to first (it matters to `cnn` only). A model has at most 500 million parameters. What `linear`
 /// does not have (–) may only be given as it is by default: activation identity, norm none, depth 0. Read from TOML or JSON, a table may leave out whatever
 /// it does not change; the defaults are those of the model it names. An unknown key is an error.
 ///
@@ -79,6 +79,8 @@ pub struct ModelConfig {
     pub shortcut: Shortcut,
     /// Whether residual blocks start as their shortcut.
     pub zero_gamma: bool,
+    /// Where a stage of `cnn` halves its image.
+    pub pool: PoolPlace,
     /// What weights and dropout streams are derived from.
     pub seed: u64,
 }
@@ -102,6 +104,7 @@ impl ModelConfig {
             initializer: Initializer::default(),
             shortcut: Shortcut::A,
             zero_gamma: false,
+            pool: PoolPlace::default(),
             seed: 0,
         };
         Ok(match Family::of(&name)? {
@@ -328,6 +331,7 @@ struct Partial {
     initializer: Option<Initializer>,
     shortcut: Option<Shortcut>,
     zero_gamma: Option<bool>,
+    pool: Option<PoolPlace>,
     seed: Option<u64>,
 }
 
@@ -347,6 +351,7 @@ impl TryFrom<Partial> for ModelConfig {
             initializer: table.initializer.unwrap_or(base.initializer),
             shortcut: table.shortcut.unwrap_or(base.shortcut),
             zero_gamma: table.zero_gamma.unwrap_or(base.zero_gamma),
+            pool: table.pool.unwrap_or(base.pool),
             seed: table.seed.unwrap_or(base.seed),
             name: base.name,
         })

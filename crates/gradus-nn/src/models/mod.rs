@@ -16,7 +16,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 pub use airnet::AirNet;
-pub use block::ConvBlock;
+pub use block::{ConvBlock, PoolPlace};
 pub use cnn::Cnn;
 pub use config::{MODEL_NAMES, ModelConfig};
 pub use filters::{FilterKind, FirstLayerFilters};
