@@ -1,4 +1,19 @@
 //! Two-dimensional convolution and its two gradients.
+//!
+//! ```text
+//! y[n,i,j,k]  = b[k] + Σ_{u,v,c} w[k,c,u,v]·x[n, i·s + u·d − p, j·s + v·d − p, c]
+//! dx[n,h,v,c] = Σ over the (i, j, k, u, v) of that sum that read x[n,h,v,c] of w[k,c,u,v]·dy[n,i,j,k]
+//! dw[k,c,u,v] = Σ_{n,i,j} x[n, i·s + u·d − p, j·s + v·d − p, c]·dy[n,i,j,k]
+//! ```
+
+use std::marker::PhantomData;
+
+mod direct;
+mod panels;
+mod scratch;
+mod tile;
+mod weight;
+mod window;
 
 /// The sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,13 +39,17 @@ pub struct ConvShape {
 }
 
 impl ConvShape {
+    /// Rows and columns that a filter spans, taps and the gaps between them.
+    #[must_use]
+    pub fn span(&self) -> [usize; 2] {
+        std::array::from_fn(|i| self.dilation[i] * (self.kernel[i] - 1) + 1)
+    }
+
     /// Output height H′ and width W′.
     #[must_use]
     pub fn out_size(&self) -> [usize; 2] {
         std::array::from_fn(|i| {
-            (self.size[i] + 2 * self.padding[i] - self.dilation[i] * (self.kernel[i] - 1) - 1)
-                / self.stride[i]
-                + 1
+            (self.size[i] + 2 * self.padding[i] - self.span()[i]) / self.stride[i] + 1
         })
     }
 }
@@ -45,76 +64,106 @@ pub struct Images<'a> {
 }
 
 /// y = x ∗ w + b. `x` `[N, H, W, C]` in any layout; `w` `[K, C/G, kh, kw]`; `y` `[N, H′, W′, K]`.
+///
+/// # Panics
+/// If a slice is not of the size that `shape` says.
 pub fn forward(shape: &ConvShape, x: Images<'_>, w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
-    each(shape, |n, [i, j], k, [h, v], c, tap| {
-        let [oh, ow] = shape.out_size();
-        let at = ((n * oh + i) * ow + j) * shape.out_channels + k;
-        if tap == 0 {
-            y[at] = bias.map_or(0.0, |b| b[k]);
-        }
-        if let (Some(h), Some(v)) = (h, v) {
-            let s = x.strides;
-            y[at] +=
-                w[k * per_filter(shape) + tap] * x.data[n * s[0] + h * s[1] + v * s[2] + c * s[3]];
-        }
-    });
+    shape.check(w, y.len(), shape.outputs());
+    shape.check_images(&x, shape.size, shape.in_channels);
+    assert!(bias.is_none_or(|b| b.len() == shape.out_channels), "bias");
+    direct::forward(shape, x, w, bias, y);
 }
 
 /// ∂L/∂x from ∂L/∂y. `dy` `[N, H′, W′, K]` in any layout; `dx` `[N, H, W, C]`.
+///
+/// # Panics
+/// If a slice is not of the size that `shape` says.
 pub fn input_gradient(shape: &ConvShape, dy: Images<'_>, w: &[f32], dx: &mut [f32]) {
-    dx.fill(0.0);
-    each(shape, |n, [i, j], k, [h, v], c, tap| {
-        if let (Some(h), Some(v)) = (h, v) {
-            let s = dy.strides;
-            dx[((n * shape.size[0] + h) * shape.size[1] + v) * shape.in_channels + c] +=
-                w[k * per_filter(shape) + tap] * dy.data[n * s[0] + i * s[1] + j * s[2] + k * s[3]];
-        }
-    });
+    shape.check(w, dx.len(), shape.inputs());
+    shape.check_images(&dy, shape.out_size(), shape.out_channels);
+    direct::input_gradient(shape, dy, w, dx);
 }
 
-/// ∂L/∂w from ∂L/∂y and x. `dw` `[K, C/G, kh, kw]`.
+/// ∂L/∂w from ∂L/∂y and x. `x`, `dy` in any layout; `dw` `[K, C/G, kh, kw]`.
+///
+/// # Panics
+/// If a slice is not of the size that `shape` says.
 pub fn weight_gradient(shape: &ConvShape, x: Images<'_>, dy: Images<'_>, dw: &mut [f32]) {
-    dw.fill(0.0);
-    each(shape, |n, [i, j], k, [h, v], c, tap| {
-        if let (Some(h), Some(v)) = (h, v) {
-            let (s, t) = (x.strides, dy.strides);
-            dw[k * per_filter(shape) + tap] += x.data[n * s[0] + h * s[1] + v * s[2] + c * s[3]]
-                * dy.data[n * t[0] + i * t[1] + j * t[2] + k * t[3]];
-        }
-    });
+    shape.check(dw, 0, 0);
+    shape.check_images(&x, shape.size, shape.in_channels);
+    shape.check_images(&dy, shape.out_size(), shape.out_channels);
+    weight::weight_gradient(shape, x, dy, dw);
 }
 
-fn per_filter(shape: &ConvShape) -> usize {
-    shape.in_channels / shape.groups * shape.kernel[0] * shape.kernel[1]
+impl ConvShape {
+    /// Numbers in x.
+    fn inputs(&self) -> usize {
+        self.batch * self.size[0] * self.size[1] * self.in_channels
+    }
+
+    /// Numbers in y.
+    fn outputs(&self) -> usize {
+        let [h, w] = self.out_size();
+        self.batch * h * w * self.out_channels
+    }
+
+    fn check(&self, weights: &[f32], found: usize, expected: usize) {
+        assert!(
+            self.groups > 0
+                && self.in_channels.is_multiple_of(self.groups)
+                && self.out_channels.is_multiple_of(self.groups),
+            "{} channels and {} filters cannot be cut into {} groups",
+            self.in_channels,
+            self.out_channels,
+            self.groups
+        );
+        let filter = self.in_channels / self.groups * self.kernel[0] * self.kernel[1];
+        assert_eq!(weights.len(), self.out_channels * filter, "weights");
+        assert_eq!(found, expected, "result");
+    }
+
+    fn check_images(&self, images: &Images<'_>, size: [usize; 2], channels: usize) {
+        let counts = [self.batch, size[0], size[1], channels];
+        if !counts.contains(&0) {
+            let last: usize = (0..4).map(|d| (counts[d] - 1) * images.strides[d]).sum();
+            assert!(last < images.data.len(), "images");
+        }
+    }
 }
 
-/// Every product of the sum: image, output position, filter, input position (if inside), channel, place in the filter.
-fn each(
-    shape: &ConvShape,
-    mut f: impl FnMut(usize, [usize; 2], usize, [Option<usize>; 2], usize, usize),
-) {
-    let out = shape.out_size();
-    let (per_group, filters) = (
-        shape.in_channels / shape.groups,
-        shape.out_channels / shape.groups,
-    );
-    for n in 0..shape.batch {
-        for i in 0..out[0] {
-            for j in 0..out[1] {
-                for k in 0..shape.out_channels {
-                    for tap in 0..per_filter(shape) {
-                        let v = tap % shape.kernel[1];
-                        let u = tap / shape.kernel[1] % shape.kernel[0];
-                        let c = tap / shape.kernel[1] / shape.kernel[0] + k / filters * per_group;
-                        let inside = |d: usize, at: usize, tap: usize| {
-                            (at * shape.stride[d] + tap * shape.dilation[d])
-                                .checked_sub(shape.padding[d])
-                                .filter(|p| *p < shape.size[d])
-                        };
-                        f(n, [i, j], k, [inside(0, i, u), inside(1, j, v)], c, tap);
-                    }
-                }
-            }
+/// Memory that several tasks write, each a part of its own.
+struct Shared<'a> {
+    start: *mut f32,
+    len: usize,
+    borrow: PhantomData<&'a mut [f32]>,
+}
+
+// SAFETY: it is a mutable borrow of plain numbers; who writes through it vouches for disjointness.
+unsafe impl Send for Shared<'_> {}
+// SAFETY: as above.
+unsafe impl Sync for Shared<'_> {}
+
+impl<'a> Shared<'a> {
+    fn new(memory: &'a mut [f32]) -> Self {
+        Self {
+            start: memory.as_mut_ptr(),
+            len: memory.len(),
+            borrow: PhantomData,
         }
+    }
+
+    fn pointer(&self) -> *mut f32 {
+        self.start
+    }
+
+    /// Some of the memory.
+    ///
+    /// # Safety
+    /// No other task may touch these numbers while the slice lives.
+    #[allow(clippy::mut_from_ref)]
+    unsafe fn slice(&self, start: usize, len: usize) -> &mut [f32] {
+        assert!(start + len <= self.len);
+        // SAFETY: inside the borrow, and the caller's alone.
+        unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
 }
