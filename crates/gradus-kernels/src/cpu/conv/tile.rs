@@ -73,17 +73,17 @@ pub(super) unsafe fn product<S: Simd, const MR: usize, const NV: usize>(
             }
         }
     }
+    // No `break`: a loop of unknown length would keep the sums in memory instead of registers.
     for m in 0..MR {
-        if m >= rows {
-            break;
-        }
-        // SAFETY: the caller vouches for `width` writes at each of `rows` places.
-        unsafe {
-            let out = out.add(to[m]);
-            for v in 0..NV - 1 {
-                s.store(out.add(v * S::LANES), sum[m][v]);
+        if m < rows {
+            // SAFETY: the caller vouches for `width` writes at each of `rows` places.
+            unsafe {
+                let out = out.add(to[m]);
+                for v in 0..NV - 1 {
+                    s.store(out.add(v * S::LANES), sum[m][v]);
+                }
+                s.store_first(out.add((NV - 1) * S::LANES), sum[m][NV - 1], last);
             }
-            s.store_first(out.add((NV - 1) * S::LANES), sum[m][NV - 1], last);
         }
     }
 }
@@ -138,19 +138,18 @@ pub(super) unsafe fn outer<S: Simd, const MR: usize, const NV: usize>(
         }
     }
     for m in 0..MR {
-        if m >= rows {
-            break;
-        }
-        for v in 0..NV {
-            // SAFETY: the caller vouches for `rows` rows of NV vectors.
-            unsafe {
-                let to = sum_at.add((m * NV + v) * S::LANES);
-                let value = if fresh {
-                    sum[m][v]
-                } else {
-                    s.add(s.load(to), sum[m][v])
-                };
-                s.store(to, value);
+        if m < rows {
+            for v in 0..NV {
+                // SAFETY: the caller vouches for `rows` rows of NV vectors.
+                unsafe {
+                    let to = sum_at.add((m * NV + v) * S::LANES);
+                    let value = if fresh {
+                        sum[m][v]
+                    } else {
+                        s.add(s.load(to), sum[m][v])
+                    };
+                    s.store(to, value);
+                }
             }
         }
     }
