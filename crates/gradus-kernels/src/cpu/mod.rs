@@ -3,5 +3,9 @@
 //! An image batch `[N, C, H, W]` lies in memory as `[N, H, W, C]`: the channels of a pixel are
 //! neighbours, so that one vector instruction works on many channels whatever the size of the image.
 
+pub mod activation;
 pub mod conv;
+mod math;
+pub mod norm;
+mod pieces;
 pub mod simd;
