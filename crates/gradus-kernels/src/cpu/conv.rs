@@ -14,6 +14,7 @@ mod scratch;
 mod tile;
 mod weight;
 mod window;
+mod winograd;
 
 /// The sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -71,7 +72,10 @@ pub fn forward(shape: &ConvShape, x: Images<'_>, w: &[f32], bias: Option<&[f32]>
     shape.check(w, y.len(), shape.outputs());
     shape.check_images(&x, shape.size, shape.in_channels);
     assert!(bias.is_none_or(|b| b.len() == shape.out_channels), "bias");
-    direct::forward(shape, x, w, bias, y);
+    match winograd::method(shape).filter(|_| x.strides[3] == 1) {
+        Some(method) => winograd::forward(shape, method, x, w, bias, y),
+        None => direct::forward(shape, x, w, bias, y),
+    }
 }
 
 /// ∂L/∂x from ∂L/∂y. `dy` `[N, H′, W′, K]` in any layout; `dx` `[N, H, W, C]`.
@@ -81,7 +85,10 @@ pub fn forward(shape: &ConvShape, x: Images<'_>, w: &[f32], bias: Option<&[f32]>
 pub fn input_gradient(shape: &ConvShape, dy: Images<'_>, w: &[f32], dx: &mut [f32]) {
     shape.check(w, dx.len(), shape.inputs());
     shape.check_images(&dy, shape.out_size(), shape.out_channels);
-    direct::input_gradient(shape, dy, w, dx);
+    match winograd::method(shape).filter(|_| dy.strides[3] == 1) {
+        Some(method) => winograd::input_gradient(shape, method, dy, w, dx),
+        None => direct::input_gradient(shape, dy, w, dx),
+    }
 }
 
 /// ∂L/∂w from ∂L/∂y and x. `x`, `dy` in any layout; `dw` `[K, C/G, kh, kw]`.
@@ -92,7 +99,11 @@ pub fn weight_gradient(shape: &ConvShape, x: Images<'_>, dy: Images<'_>, dw: &mu
     shape.check(dw, 0, 0);
     shape.check_images(&x, shape.size, shape.in_channels);
     shape.check_images(&dy, shape.out_size(), shape.out_channels);
-    weight::weight_gradient(shape, x, dy, dw);
+    let last = x.strides[3] == 1 && dy.strides[3] == 1;
+    match winograd::method(shape).filter(|_| last) {
+        Some(method) => winograd::weight_gradient(shape, method, x, dy, dw),
+        None => weight::weight_gradient(shape, x, dy, dw),
+    }
 }
 
 impl ConvShape {

@@ -1,0 +1,509 @@
+//! 3×3 convolution with fewer products: Winograd's minimal filtering, F(m×m, 3×3).
+//!
+//! ```text
+//! V[ξ][tile][c] = (Bᵀ d B)[ξ]        d: (m+2)² input positions of a tile of m×m outputs
+//! U[ξ][c][k]    = (G g Gᵀ)[ξ]        g: the 3×3 taps of filter k, channel c
+//! M[ξ]          = V[ξ]·U[ξ]          one matrix product for each of the (m+2)² places ξ
+//! y             = Aᵀ M A
+//! ```
+//! The maps work on vectors of channels, tile by tile, on blocks that stay in cache; see
+//! [`transform`]. The gradient to the input is the same with the filters turned around. Sums are
+//! of other terms than in [`super::direct`], so results differ from it by rounding.
+
+use rayon::prelude::*;
+
+use super::super::simd::{Kernel, Simd, dispatch};
+use super::panels::{self, Panel};
+use super::tile::{self, Run};
+use super::{ConvShape, Images, Shared, scratch};
+
+mod transform;
+mod weight;
+
+use transform::{Filter, Four, Input, Output, SIDE, Transform, Two, both};
+pub(super) use weight::weight_gradient;
+
+/// Which of the two, if the shape is one that Winograd's method is for and is faster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Method {
+    Two,
+    Four,
+}
+
+/// The fastest method for this shape; `None` for the direct one.
+pub(super) fn method(shape: &ConvShape) -> Option<Method> {
+    let fits = shape.kernel == [3, 3]
+        && shape.stride == [1, 1]
+        && shape.dilation == [1, 1]
+        && shape.groups == 1
+        && shape.padding.iter().all(|p| *p <= 2);
+    if !fits || shape.in_channels.min(shape.out_channels) < 16 {
+        return None;
+    }
+    if let Ok(choice) = std::env::var("GRADUS_WINOGRAD") {
+        return match choice.as_str() {
+            "2" => Some(Method::Two),
+            "4" => Some(Method::Four),
+            _ => None,
+        };
+    }
+    Some(Method::Two)
+}
+
+/// Tiles of m×m positions over the result, and where the input under them begins.
+#[derive(Clone, Copy)]
+struct Tiles {
+    /// Height and width of what is read.
+    from: [usize; 2],
+    /// Height and width of what is covered.
+    to: [usize; 2],
+    /// Rows and columns of tiles.
+    count: [usize; 2],
+    /// Source position h is the tile's first output minus this.
+    padding: [usize; 2],
+    batch: usize,
+}
+
+impl Tiles {
+    fn new<T: Transform>(
+        from: [usize; 2],
+        to: [usize; 2],
+        padding: [usize; 2],
+        batch: usize,
+    ) -> Self {
+        Self {
+            from,
+            to,
+            count: to.map(|n| n.div_ceil(T::OUT)),
+            padding,
+            batch,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.batch * self.count[0] * self.count[1]
+    }
+
+    /// Image, and first output row and column, of a tile.
+    #[inline(always)]
+    fn place<T: Transform>(&self, tile: usize) -> (usize, [usize; 2]) {
+        let (column, rest) = (tile % self.count[1], tile / self.count[1]);
+        let (row, image) = (rest % self.count[0], rest / self.count[0]);
+        (image, [row * T::OUT, column * T::OUT])
+    }
+}
+
+/// y = x ∗ w + b, as [`super::forward`] describes.
+pub(super) fn forward(
+    shape: &ConvShape,
+    method: Method,
+    x: Images<'_>,
+    w: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
+    let weights = panels::Source {
+        data: w,
+        start: 0,
+        out_step: shape.in_channels * 9,
+        in_step: 9,
+        channels: shape.in_channels,
+    };
+    let (from, to) = (shape.size, shape.out_size());
+    let k = shape.out_channels;
+    match method {
+        Method::Two => {
+            let tiles = Tiles::new::<Two>(from, to, shape.padding, shape.batch);
+            run::<Two>(tiles, x, &weights, false, k, bias, y);
+        }
+        Method::Four => {
+            let tiles = Tiles::new::<Four>(from, to, shape.padding, shape.batch);
+            run::<Four>(tiles, x, &weights, false, k, bias, y);
+        }
+    }
+}
+
+/// ∂L/∂x, as [`super::input_gradient`] describes.
+pub(super) fn input_gradient(
+    shape: &ConvShape,
+    method: Method,
+    dy: Images<'_>,
+    w: &[f32],
+    dx: &mut [f32],
+) {
+    let weights = panels::Source {
+        data: w,
+        start: 0,
+        out_step: 9,
+        in_step: shape.in_channels * 9,
+        channels: shape.out_channels,
+    };
+    let padding = shape.padding.map(|p| 2 - p);
+    let (from, to) = (shape.out_size(), shape.size);
+    let c = shape.in_channels;
+    match method {
+        Method::Two => {
+            let tiles = Tiles::new::<Two>(from, to, padding, shape.batch);
+            run::<Two>(tiles, dy, &weights, true, c, None, dx);
+        }
+        Method::Four => {
+            let tiles = Tiles::new::<Four>(from, to, padding, shape.batch);
+            run::<Four>(tiles, dy, &weights, true, c, None, dx);
+        }
+    }
+}
+
+/// Bytes that the blocks of V and M of a task may take.
+const BLOCK: usize = 512 * 1024;
+
+/// Tiles of a block.
+fn block<T: Transform>(numbers_per_place: usize) -> usize {
+    let tiles = BLOCK / 4 / (T::SIDE * T::SIDE * numbers_per_place);
+    // Whole tiles of registers.
+    (tiles / 12 * 12).clamp(12, 96)
+}
+
+fn run<T: Transform>(
+    tiles: Tiles,
+    x: Images<'_>,
+    weights: &panels::Source<'_>,
+    turned: bool,
+    filters: usize,
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
+    let most = if panels::lanes() == 16 { 4 } else { 2 };
+    let cut = panels::cut(filters, most);
+    let wide: usize = cut.iter().map(|p| p.vectors * panels::lanes()).sum();
+    let channels = weights.channels;
+    let places = T::SIDE * T::SIDE;
+    // U in the order [panel][ξ][c][vectors].
+    scratch::with(places * channels * wide, |u| {
+        let shared = Shared::new(u);
+        let lanes = panels::lanes();
+        let vectors: Vec<(usize, Panel, usize)> = cut
+            .iter()
+            .scan(0, |start, panel| {
+                let here = *start;
+                *start += places * channels * panel.vectors * lanes;
+                Some((0..panel.vectors).map(move |v| (here, *panel, v)))
+            })
+            .flatten()
+            .collect();
+        (0..vectors.len() * channels.div_ceil(16))
+            .into_par_iter()
+            .for_each(|i| {
+                let (start, panel, vector) = vectors[i % vectors.len()];
+                let first = i / vectors.len() * 16;
+                dispatch(Filters::<T> {
+                    weights,
+                    turned,
+                    panel,
+                    vector,
+                    channels: [first, (first + 16).min(channels)],
+                    to: &shared,
+                    start,
+                    transform: std::marker::PhantomData,
+                });
+            });
+        let u: &[f32] = u;
+        let out = Shared::new(y);
+        let pitch = [channels.next_multiple_of(lanes), wide];
+        let block = block::<T>(pitch[0] + pitch[1]);
+        (0..tiles.len().div_ceil(block))
+            .into_par_iter()
+            .for_each(|b| {
+                let first = b * block;
+                let count = block.min(tiles.len() - first);
+                scratch::with(places * count * (pitch[0] + pitch[1]), |memory| {
+                    let (v, m) = memory.split_at_mut(places * count * pitch[0]);
+                    dispatch(Block::<T> {
+                        tiles,
+                        first,
+                        count,
+                        x,
+                        channels,
+                        pitch,
+                        v,
+                        m,
+                        u,
+                        cut: &cut,
+                        filters,
+                        bias,
+                        out: &out,
+                        transform: std::marker::PhantomData,
+                    });
+                });
+            });
+    });
+}
+
+/// U of one vector of filters and some channels.
+struct Filters<'a, T> {
+    weights: &'a panels::Source<'a>,
+    /// Whether the filter is turned around.
+    turned: bool,
+    panel: Panel,
+    vector: usize,
+    channels: [usize; 2],
+    to: &'a Shared<'a>,
+    /// Where the panel begins.
+    start: usize,
+    transform: std::marker::PhantomData<T>,
+}
+
+impl<T: Transform> Kernel for Filters<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)]
+    fn run<S: Simd>(self, s: S) {
+        let source = self.weights;
+        let first = self.vector * S::LANES;
+        let width = S::LANES.min(self.panel.width - first);
+        let wide = self.panel.vectors * S::LANES;
+        let mut lane = [0.0f32; 16];
+        for c in self.channels[0]..self.channels[1] {
+            let zero = s.splat(0.0);
+            let mut g = [[zero; SIDE]; SIDE];
+            for tap in 0..9 {
+                let from = source.start + c * source.in_step + tap;
+                for n in 0..width {
+                    lane[n] = source.data[from + (self.panel.first + first + n) * source.out_step];
+                }
+                let place = if self.turned { 8 - tap } else { tap };
+                // SAFETY: `lane` holds 16 numbers, as many as the longest vector.
+                g[place / 3][place % 3] = unsafe { s.load(lane.as_ptr()) };
+            }
+            both::<S, T, Filter>(s, &mut g, 3, T::SIDE);
+            for place in 0..T::SIDE * T::SIDE {
+                let at = self.start + (place * source.channels + c) * wide + first;
+                // SAFETY: this vector of this channel of the panel belongs to one task.
+                unsafe {
+                    s.store(
+                        self.to.pointer().add(at),
+                        g[place / T::SIDE][place % T::SIDE],
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// The input of one tile, a vector of channels from `c` on, transformed and stored.
+///
+/// # Safety
+/// `x` must be the batch that `tiles` describes, channels last; `to` must be valid for a vector at each
+/// multiple of `step` up to (m+2)².
+#[inline(always)]
+#[allow(clippy::too_many_arguments, clippy::needless_range_loop)]
+unsafe fn transform_input<S: Simd, T: Transform>(
+    s: S,
+    tiles: &Tiles,
+    x: &Images<'_>,
+    (image, [row, column]): (usize, [usize; 2]),
+    c: usize,
+    channels: usize,
+    to: *mut f32,
+    step: usize,
+) {
+    let [sn, sh, sw, _] = x.strides;
+    let zero = s.splat(0.0);
+    let mut d = [[zero; SIDE]; SIDE];
+    let [top, left] = [
+        row as isize - tiles.padding[0] as isize,
+        column as isize - tiles.padding[1] as isize,
+    ];
+    let inside = top >= 0
+        && left >= 0
+        && top as usize + T::SIDE <= tiles.from[0]
+        && left as usize + T::SIDE <= tiles.from[1];
+    let whole = c + S::LANES <= channels;
+    if inside && whole {
+        let start = image * sn + top as usize * sh + left as usize * sw + c;
+        for i in 0..T::SIDE {
+            for j in 0..T::SIDE {
+                // SAFETY: the position is inside the image and the vector inside the channels.
+                d[i][j] = unsafe { s.load(x.data.as_ptr().add(start + i * sh + j * sw)) };
+            }
+        }
+    } else {
+        let n = S::LANES.min(channels - c);
+        for i in 0..T::SIDE {
+            let h = top + i as isize;
+            if h < 0 || h >= tiles.from[0] as isize {
+                continue;
+            }
+            for j in 0..T::SIDE {
+                let w = left + j as isize;
+                if w >= 0 && w < tiles.from[1] as isize {
+                    let at = image * sn + h as usize * sh + w as usize * sw + c;
+                    // SAFETY: the position is inside the image, and so are n channels.
+                    d[i][j] = unsafe { s.load_first(x.data.as_ptr().add(at), n) };
+                }
+            }
+        }
+    }
+    both::<S, T, Input>(s, &mut d, T::SIDE, T::SIDE);
+    for place in 0..T::SIDE * T::SIDE {
+        // SAFETY: the caller vouches for these places.
+        unsafe { s.store(to.add(place * step), d[place / T::SIDE][place % T::SIDE]) };
+    }
+}
+
+/// Some tiles, from input to output.
+struct Block<'a, T> {
+    tiles: Tiles,
+    first: usize,
+    count: usize,
+    x: Images<'a>,
+    channels: usize,
+    /// Numbers of a tile in V and in M.
+    pitch: [usize; 2],
+    /// `[ξ][tile][c]`.
+    v: &'a mut [f32],
+    /// `[ξ][tile][k]`.
+    m: &'a mut [f32],
+    u: &'a [f32],
+    cut: &'a [Panel],
+    filters: usize,
+    bias: Option<&'a [f32]>,
+    out: &'a Shared<'a>,
+    transform: std::marker::PhantomData<T>,
+}
+
+impl<T: Transform> Kernel for Block<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let step = self.count * self.pitch[0];
+        for t in 0..self.count {
+            let place = self.tiles.place::<T>(self.first + t);
+            for c in (0..self.channels).step_by(S::LANES) {
+                let at = t * self.pitch[0] + c;
+                // SAFETY: `run` checked the images; V holds `pitch` numbers per place and tile, a
+                // multiple of the vector.
+                unsafe {
+                    let to = self.v.as_mut_ptr().add(at);
+                    transform_input::<S, T>(
+                        s,
+                        &self.tiles,
+                        &self.x,
+                        place,
+                        c,
+                        self.channels,
+                        to,
+                        step,
+                    );
+                }
+            }
+        }
+        let mut u = 0;
+        let mut column = 0;
+        for panel in self.cut {
+            let len = self.channels * panel.vectors * S::LANES;
+            for place in 0..T::SIDE * T::SIDE {
+                let from = &self.u[u + place * len..][..len];
+                match (S::REGISTERS, panel.vectors) {
+                    (32, 1) => self.product::<S, 16, 1>(s, place, from, column),
+                    (32, 2) => self.product::<S, 12, 2>(s, place, from, column),
+                    (32, 3) => self.product::<S, 8, 3>(s, place, from, column),
+                    (32, _) => self.product::<S, 6, 4>(s, place, from, column),
+                    (_, 1) => self.product::<S, 8, 1>(s, place, from, column),
+                    (_, _) => self.product::<S, 6, 2>(s, place, from, column),
+                }
+            }
+            u += T::SIDE * T::SIDE * len;
+            column += panel.vectors * S::LANES;
+        }
+        self.output(s);
+    }
+}
+
+impl<T: Transform> Block<'_, T> {
+    /// M[ξ][..][panel] = V[ξ]·U[ξ][panel].
+    #[inline(always)]
+    fn product<S: Simd, const MR: usize, const NV: usize>(
+        &mut self,
+        s: S,
+        place: usize,
+        u: &[f32],
+        column: usize,
+    ) {
+        let run = [Run {
+            start: 0,
+            len: self.channels,
+        }];
+        let v = place * self.count * self.pitch[0];
+        let m = place * self.count * self.pitch[1] + column;
+        for first in (0..self.count).step_by(MR) {
+            let rows = MR.min(self.count - first);
+            let row = |i: usize| first + i.min(rows - 1);
+            let at: [usize; MR] = std::array::from_fn(|i| row(i) * self.pitch[0]);
+            let to: [usize; MR] = std::array::from_fn(|i| row(i) * self.pitch[1]);
+            // SAFETY: V and M hold `count` tiles of their pitch per place; U one panel of this place.
+            unsafe {
+                tile::product::<S, MR, NV>(
+                    s,
+                    self.v.as_ptr().add(v),
+                    &at,
+                    &run,
+                    u.as_ptr(),
+                    std::ptr::null(),
+                    self.m.as_mut_ptr().add(m),
+                    &to,
+                    rows,
+                    NV * S::LANES,
+                );
+            }
+        }
+    }
+
+    /// y = Aᵀ M A + b.
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)]
+    fn output<S: Simd>(&self, s: S) {
+        let step = self.count * self.pitch[1];
+        let [height, width] = self.tiles.to;
+        for t in 0..self.count {
+            let (image, [row, column]) = self.tiles.place::<T>(self.first + t);
+            let (rows, columns) = (T::OUT.min(height - row), T::OUT.min(width - column));
+            for k in (0..self.filters).step_by(S::LANES) {
+                let n = S::LANES.min(self.filters - k);
+                let mut y = [[s.splat(0.0); SIDE]; SIDE];
+                for place in 0..T::SIDE * T::SIDE {
+                    let at = place * step + t * self.pitch[1] + k;
+                    // SAFETY: M holds whole vectors of filters.
+                    y[place / T::SIDE][place % T::SIDE] =
+                        unsafe { s.load(self.m.as_ptr().add(at)) };
+                }
+                both::<S, T, Output>(s, &mut y, T::SIDE, T::OUT);
+                let bias = match self.bias {
+                    // SAFETY: there are `filters` biases.
+                    Some(bias) => unsafe { s.load_first(bias.as_ptr().add(k), n) },
+                    None => s.splat(0.0),
+                };
+                for i in 0..T::OUT {
+                    for j in 0..T::OUT {
+                        if i < rows && j < columns {
+                            let at = ((image * height + row + i) * width + column + j)
+                                * self.filters
+                                + k;
+                            // SAFETY: inside the result; every position belongs to one tile.
+                            unsafe {
+                                let to = self.out.pointer().add(at);
+                                let value = s.add(y[i][j], bias);
+                                if n == S::LANES {
+                                    s.store(to, value);
+                                } else {
+                                    s.store_first(to, value, n);
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The gradient to the weights by Winograd's method.
+//!
+//! ```text
+//! Z[ξ][tile][k] = (A dy Aᵀ)[ξ]
+//! S[ξ][c][k]    = Σ_tile V[ξ][tile][c]·Z[ξ][tile][k]
+//! dw            = Gᵀ S G
+//! ```
+//! The batch is cut into pieces as in the direct method; their sums are added in order.
+
+use rayon::prelude::*;
+
+use super::super::super::simd::{Kernel, Simd, dispatch};
+use super::super::panels::{self, Panel};
+use super::super::{ConvShape, Images, Shared, scratch, tile};
+use super::transform::{FilterGradient, Four, OutputGradient, SIDE, Transform, Two, both};
+use super::{Method, Tiles, block, transform_input};
+
+/// Pieces of the tiles, at most; a power of two.
+const PIECES: usize = 16;
+/// Numbers that the sums of all pieces together should not exceed (10 MB).
+const SUMS: usize = 5 << 19;
+/// Rows of a tile of registers.
+const ROWS: usize = 12;
+
+/// ∂L/∂w, as [`super::super::weight_gradient`] describes.
+pub(in super::super) fn weight_gradient(
+    shape: &ConvShape,
+    method: Method,
+    x: Images<'_>,
+    dy: Images<'_>,
+    dw: &mut [f32],
+) {
+    match method {
+        Method::Two => run::<Two>(shape, x, dy, dw),
+        Method::Four => run::<Four>(shape, x, dy, dw),
+    }
+}
+
+fn run<T: Transform>(shape: &ConvShape, x: Images<'_>, dy: Images<'_>, dw: &mut [f32]) {
+    let places = T::SIDE * T::SIDE;
+    let lanes = panels::lanes();
+    let tiles = Tiles::new::<T>(shape.size, shape.out_size(), shape.padding, shape.batch);
+    let cut = panels::cut(shape.out_channels, 2);
+    let wide: usize = cut.iter().map(|p| p.vectors * lanes).sum();
+    let channels = shape.in_channels;
+    // Sums in the order [ξ][panel][c][vectors].
+    let per_piece = places * channels * wide;
+    let mut pieces = PIECES;
+    while pieces > 2 && (pieces > tiles.len() || pieces * per_piece > SUMS) {
+        pieces /= 2;
+    }
+    // Where the pieces are fewer than the threads, each is shared by places ξ.
+    let parts = (2 * rayon::current_num_threads())
+        .div_ceil(pieces)
+        .min(T::SIDE);
+    let pitch = [channels.next_multiple_of(lanes), wide];
+    scratch::with(pieces * per_piece, |sums| {
+        let shared = Shared::new(sums);
+        let block = block::<T>(pitch[0] + pitch[1]);
+        (0..pieces * parts).into_par_iter().for_each(|t| {
+            let (piece, part) = (t / parts, t % parts);
+            let [first, last] = [piece, piece + 1].map(|p| p * tiles.len() / pieces);
+            let len = places * block.min(last - first).max(1);
+            scratch::with(len * (pitch[0] + pitch[1]) + ROWS, |memory| {
+                for from in (first..last).step_by(block) {
+                    dispatch(Block::<T> {
+                        tiles,
+                        first: from,
+                        count: block.min(last - from),
+                        part: [part, parts],
+                        x,
+                        dy,
+                        channels,
+                        filters: shape.out_channels,
+                        pitch,
+                        memory,
+                        cut: &cut,
+                        sums: &shared,
+                        start: piece * per_piece,
+                        fresh: from == first,
+                        transform: std::marker::PhantomData,
+                    });
+                }
+                if first == last {
+                    // SAFETY: a piece belongs to its own tasks, and all of them only fill it.
+                    unsafe { shared.slice(piece * per_piece, per_piece) }.fill(0.0);
+                }
+            });
+        });
+        let to = Shared::new(dw);
+        (0..channels).into_par_iter().with_min_len(4).for_each(|c| {
+            dispatch(Collect::<T> {
+                sums,
+                pieces,
+                per_piece,
+                channels,
+                c,
+                cut: &cut,
+                wide,
+                to: &to,
+                transform: std::marker::PhantomData,
+            });
+        });
+    });
+}
+
+/// Some tiles, added to the sums of a piece.
+struct Block<'a, T> {
+    tiles: Tiles,
+    first: usize,
+    count: usize,
+    /// Every `part[1]`-th place ξ, from `part[0]` on.
+    part: [usize; 2],
+    x: Images<'a>,
+    dy: Images<'a>,
+    channels: usize,
+    filters: usize,
+    pitch: [usize; 2],
+    memory: &'a mut [f32],
+    cut: &'a [Panel],
+    sums: &'a Shared<'a>,
+    start: usize,
+    fresh: bool,
+    transform: std::marker::PhantomData<T>,
+}
+
+impl<T: Transform> Kernel for Block<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: Simd>(mut self, s: S) {
+        let places = T::SIDE * T::SIDE;
+        let (vs, zs) = (self.count * self.pitch[0], self.count * self.pitch[1]);
+        // V may be read a few numbers beyond the last tile's channels.
+        let (v, z) = std::mem::take(&mut self.memory).split_at_mut(places * vs + ROWS);
+        for t in 0..self.count {
+            let place = self.tiles.place::<T>(self.first + t);
+            for c in (0..self.channels).step_by(S::LANES) {
+                // SAFETY: the caller checked the images; V holds whole vectors of channels.
+                unsafe {
+                    let to = v.as_mut_ptr().add(t * self.pitch[0] + c);
+                    transform_input::<S, T>(
+                        s,
+                        &self.tiles,
+                        &self.x,
+                        place,
+                        c,
+                        self.channels,
+                        to,
+                        vs,
+                    );
+                }
+            }
+            for k in (0..self.filters).step_by(S::LANES) {
+                // SAFETY: as above, for Z and the filters.
+                unsafe {
+                    let to = z.as_mut_ptr().add(t * self.pitch[1] + k);
+                    self.transform_gradient(s, place, k, to, zs);
+                }
+            }
+        }
+        for place in (self.part[0]..places).step_by(self.part[1]) {
+            let mut column = 0;
+            for panel in self.cut {
+                let wide = panel.vectors * S::LANES;
+                let to =
+                    self.start + place * self.channels * self.pitch[1] + column * self.channels;
+                let most = if S::REGISTERS == 32 { ROWS } else { ROWS / 2 };
+                let tiles = self.channels.div_ceil(most);
+                let mut first = 0;
+                for i in 0..tiles {
+                    let rows = self.channels / tiles + usize::from(i < self.channels % tiles);
+                    let x = &v[place * vs + first..];
+                    let g = &z[place * zs + column..];
+                    let to = to + first * wide;
+                    match (S::REGISTERS, panel.vectors) {
+                        (32, 1) => self.outer::<S, 12, 1>(s, x, g, to, rows),
+                        (32, _) => self.outer::<S, 12, 2>(s, x, g, to, rows),
+                        (_, 1) => self.outer::<S, 6, 1>(s, x, g, to, rows),
+                        (_, _) => self.outer::<S, 6, 2>(s, x, g, to, rows),
+                    }
+                    first += rows;
+                }
+                column += wide;
+            }
+        }
+    }
+}
+
+impl<T: Transform> Block<'_, T> {
+    #[inline(always)]
+    fn outer<S: Simd, const MR: usize, const NV: usize>(
+        &self,
+        s: S,
+        x: &[f32],
+        g: &[f32],
+        to: usize,
+        rows: usize,
+    ) {
+        // SAFETY: V and Z hold `count` tiles, and V some more numbers, so that MR can be read from any
+        // channel; these rows and this panel of the place belong to this task.
+        unsafe {
+            tile::outer::<S, MR, NV>(
+                s,
+                x.as_ptr(),
+                g.as_ptr(),
+                &[(0, 0)],
+                self.count,
+                self.pitch[0],
+                self.pitch[1],
+                self.sums.pointer().add(to),
+                rows,
+                NV * S::LANES,
+                self.fresh,
+            );
+        }
+    }
+
+    /// A dy Aᵀ of one tile, a vector of filters from `k` on.
+    ///
+    /// # Safety
+    /// `to` must be valid for a vector at each multiple of `step` up to (m+2)².
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)]
+    unsafe fn transform_gradient<S: Simd>(
+        &self,
+        s: S,
+        (image, [row, column]): (usize, [usize; 2]),
+        k: usize,
+        to: *mut f32,
+        step: usize,
+    ) {
+        let [sn, sh, sw, _] = self.dy.strides;
+        let [height, width] = self.tiles.to;
+        let n = S::LANES.min(self.filters - k);
+        let mut y = [[s.splat(0.0); SIDE]; SIDE];
+        let (rows, columns) = (T::OUT.min(height - row), T::OUT.min(width - column));
+        for i in 0..T::OUT {
+            for j in 0..T::OUT {
+                if i < rows && j < columns {
+                    let at = image * sn + (row + i) * sh + (column + j) * sw + k;
+                    // SAFETY: the position is inside the image, and so are n filters.
+                    y[i][j] = unsafe { s.load_first(self.dy.data.as_ptr().add(at), n) };
+                }
+            }
+        }
+        both::<S, T, OutputGradient>(s, &mut y, T::OUT, T::SIDE);
+        for place in 0..T::SIDE * T::SIDE {
+            // SAFETY: the caller vouches for these places.
+            unsafe { s.store(to.add(place * step), y[place / T::SIDE][place % T::SIDE]) };
+        }
+    }
+}
+
+/// dw of one channel, from the sums of all pieces.
+struct Collect<'a, T> {
+    sums: &'a [f32],
+    pieces: usize,
+    per_piece: usize,
+    channels: usize,
+    c: usize,
+    cut: &'a [Panel],
+    wide: usize,
+    to: &'a Shared<'a>,
+    transform: std::marker::PhantomData<T>,
+}
+
+impl<T: Transform> Kernel for Collect<'_, T> {
+    type Output = ();
+
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)]
+    fn run<S: Simd>(self, s: S) {
+        let mut column = 0;
+        let mut lane = [0.0f32; 16];
+        for panel in self.cut {
+            let wide = panel.vectors * S::LANES;
+            for vector in 0..panel.vectors {
+                let mut u = [[s.splat(0.0); SIDE]; SIDE];
+                for place in 0..T::SIDE * T::SIDE {
+                    let at = place * self.channels * self.wide
+                        + column * self.channels
+                        + self.c * wide
+                        + vector * S::LANES;
+                    let mut total = s.splat(0.0);
+                    for piece in 0..self.pieces {
+                        let from = &self.sums[piece * self.per_piece + at..][..S::LANES];
+                        // SAFETY: a slice of as many numbers.
+                        total = s.add(total, unsafe { s.load(from.as_ptr()) });
+                    }
+                    u[place / T::SIDE][place % T::SIDE] = total;
+                }
+                both::<S, T, FilterGradient>(s, &mut u, T::SIDE, 3);
+                let width = S::LANES.min(panel.width - vector * S::LANES);
+                for tap in 0..9 {
+                    // SAFETY: `lane` holds 16 numbers, as many as the longest vector.
+                    unsafe { s.store(lane.as_mut_ptr(), u[tap / 3][tap % 3]) };
+                    for n in 0..width {
+                        let k = panel.first + vector * S::LANES + n;
+                        let at = (k * self.channels + self.c) * 9 + tap;
+                        // SAFETY: the weights of a channel belong to one task.
+                        unsafe { self.to.pointer().add(at).write(lane[n]) };
+                    }
+                }
+            }
+            column += wide;
+        }
+    }
+}
