@@ -1,8 +1,40 @@
 //! The hot operations of training, with hand-written backward passes.
 //!
-//! [`cpu`] holds the kernels themselves: functions over slices, which know nothing of Burn. [`profile`]
-//! says what each operation took.
+//! ```text
+//! Tensor ─► conv2d, … (this page)            tensor.rs
+//!   Dispatch: which device, with a tape?     ops.rs
+//!     Autodiff ─► record, differentiate      autodiff/
+//!     backend  ─► Kernels: flex ─► cpu       kernels.rs, flex/, cpu/
+//!                          others ─► Burn    fallback/
+//! ```
+//!
+//! - [`conv2d`], [`fork`]: the operations
+//! - [`cpu`]: the kernels themselves, functions over slices, which know nothing of Burn
+//! - [`memory`]: the pool that their results come from
+//! - [`profile`]: what each operation took
+//!
+//! ```
+//! use burn::tensor::{Device, Tensor, ops::ConvOptions};
+//! let device = Device::flex().autodiff();
+//! let x = Tensor::ones([2, 3, 8, 8], &device);
+//! let w = Tensor::ones([4, 3, 3, 3], &device).require_grad();
+//! let y = gradus_kernels::conv2d(x, w.clone(), None, ConvOptions::new([1, 1], [1, 1], [1, 1], 1));
+//! assert_eq!(y.dims(), [2, 4, 8, 8]);
+//! let gradient = w.grad(&y.sum().backward());
+//! assert!(gradient.is_some());
+//! ```
 
-#[cfg(feature = "flex")]
+mod autodiff;
 pub mod cpu;
+mod fallback;
+#[cfg(feature = "flex")]
+mod flex;
+mod kernels;
+pub mod memory;
+mod ops;
 pub mod profile;
+mod tensor;
+
+pub use kernels::Kernels;
+pub use ops::{KernelOps, Maybe};
+pub use tensor::{conv2d, fork};

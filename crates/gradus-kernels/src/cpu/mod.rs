@@ -8,4 +8,5 @@ pub mod conv;
 mod math;
 pub mod norm;
 mod pieces;
+pub mod layout;
 pub mod simd;

@@ -1,0 +1,77 @@
+//! The CPU backend: the operations of [`Kernels`](crate::Kernels) by the kernels in [`cpu`](crate::cpu).
+//!
+//! Image batches of `f32` are worked on in the order `[N, H, W, C]`; other number types go to Burn's
+//! operations.
+
+mod bytes;
+mod conv;
+mod images;
+
+use burn::backend::Flex;
+use burn::tensor::Shape;
+use burn::tensor::ops::ConvOptions;
+use burn_flex::FlexTensor;
+
+use crate::cpu::layout;
+use crate::fallback;
+use crate::kernels::Kernels;
+use crate::memory::Buffer;
+use images::{channels_last, is_f32};
+
+impl Kernels for Flex {
+    fn convolve(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: Option<FlexTensor>,
+        options: &ConvOptions<2>,
+    ) -> FlexTensor {
+        conv::forward(x, weight, bias, options)
+    }
+
+    fn convolve_input_gradient(
+        x: Shape,
+        weight: FlexTensor,
+        dy: FlexTensor,
+        options: &ConvOptions<2>,
+    ) -> FlexTensor {
+        conv::input_gradient(x, weight, dy, options)
+    }
+
+    fn convolve_weight_gradient(
+        x: FlexTensor,
+        weight: Shape,
+        dy: FlexTensor,
+        options: &ConvOptions<2>,
+    ) -> FlexTensor {
+        conv::weight_gradient(x, weight, dy, options)
+    }
+
+    fn sum_positions(dy: FlexTensor) -> FlexTensor {
+        if !is_f32(&dy) {
+            return fallback::sum_positions::<Self>(dy);
+        }
+        let dy = channels_last(dy);
+        let mut out = vec![0.0; images::size(&dy)[1]];
+        layout::sum_rows(dy.storage(), &mut out);
+        images::vector(out)
+    }
+
+    fn sum_of(a: FlexTensor, b: FlexTensor) -> FlexTensor {
+        use burn::backend::ops::FloatTensorOps;
+        if !is_f32(&a) || a.layout().num_dims() != 4 {
+            return Self::float_add(a, b);
+        }
+        let (mut a, mut b) = (channels_last(a), channels_last(b));
+        // Into whichever nobody else reads.
+        if !a.is_unique() && b.is_unique() {
+            std::mem::swap(&mut a, &mut b);
+        }
+        if let Some(sum) = a.try_storage_mut::<f32>() {
+            layout::add(b.storage(), sum);
+            return a;
+        }
+        let mut sum = Buffer::copy_of(a.storage());
+        layout::add(b.storage(), &mut sum);
+        images::from_buffer(sum, images::size(&a))
+    }
+}
