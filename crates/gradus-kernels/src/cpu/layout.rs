@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn any_view_becomes_channels_last() {
         for [n, c, h, w] in [[2, 3, 5, 7], [1, 1, 1, 1], [3, 17, 2, 40], [1, 5, 1, 33]] {
-            let data: Vec<f32> = (0..2 * n * c * h * w).map(|i| i as f32).collect();
+            let data: Vec<f32> = (0..2 * n * c * h * w + 3).map(|i| i as f32).collect();
             let (h_, w_, c_) = (h as isize, w as isize, c as isize);
             let cases = [
                 (0, [c_ * h_ * w_, h_ * w_, w_, 1]),

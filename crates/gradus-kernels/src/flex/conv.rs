@@ -10,6 +10,7 @@ use super::images::{self, channels_last, contiguous, is_f32};
 use crate::cpu::conv::{self, ConvShape, Images};
 use crate::fallback;
 use crate::memory::Buffer;
+use crate::profile::span;
 
 /// With so few channels, as in photographs, the kernels read any order of memory; with more, it pays
 /// to put the channels of a pixel side by side first.
@@ -27,6 +28,20 @@ fn shape_of(x: [usize; 4], weight: &Shape, options: &ConvOptions<2>) -> ConvShap
         dilation: options.dilation,
         groups: options.groups,
     }
+}
+
+/// N, C, H, W, K, h, w for the profile.
+fn extent(shape: &ConvShape) -> Vec<usize> {
+    let ([h, w], [kh, kw]) = (shape.size, shape.kernel);
+    vec![
+        shape.batch,
+        shape.in_channels,
+        h,
+        w,
+        shape.out_channels,
+        kh,
+        kw,
+    ]
 }
 
 /// Whether the kernels compute this: f32, and as many zeros before as behind.
@@ -68,6 +83,7 @@ pub(super) fn forward(
     let shape = shape_of(images::size(&x), weight.layout().shape(), options);
     let [height, width] = shape.out_size();
     let size = [shape.batch, shape.out_channels, height, width];
+    let _span = span("conv2d", || extent(&shape));
     let mut y = Buffer::new(size.iter().product());
     conv::forward(
         &shape,
@@ -92,6 +108,7 @@ pub(super) fn input_gradient(
     let (dy, weight) = (channels_last(dy), contiguous(weight));
     let size = std::array::from_fn(|d| x[d]);
     let shape = shape_of(size, weight.layout().shape(), options);
+    let _span = span("conv2d_input_gradient", || extent(&shape));
     let mut dx = Buffer::new(size.iter().product());
     conv::input_gradient(&shape, view(&dy), weight.storage(), &mut dx);
     images::from_buffer(dx, size)
@@ -109,6 +126,7 @@ pub(super) fn weight_gradient(
     }
     let (x, dy) = (readable(x), channels_last(dy));
     let shape = shape_of(images::size(&x), &weight, options);
+    let _span = span("conv2d_weight_gradient", || extent(&shape));
     let mut dw = vec![0.0; weight.num_elements()];
     conv::weight_gradient(&shape, view(&x), view(&dy), &mut dw);
     FlexTensor::from_data(burn::tensor::TensorData::new(dw, weight))

@@ -55,6 +55,7 @@ pub(super) fn channels_last(x: FlexTensor) -> FlexTensor {
         size,
         strides: std::array::from_fn(|d| layout.strides()[d]),
     };
+    let _span = crate::profile::span("to_channels_last", || size.to_vec());
     let mut buffer = Buffer::new(layout.num_elements());
     to_channels_last(&view, &mut buffer);
     from_buffer(buffer, size)

@@ -16,6 +16,7 @@ use crate::cpu::layout;
 use crate::fallback;
 use crate::kernels::Kernels;
 use crate::memory::Buffer;
+use crate::profile::span;
 use images::{channels_last, is_f32};
 
 impl Kernels for Flex {
@@ -51,6 +52,7 @@ impl Kernels for Flex {
             return fallback::sum_positions::<Self>(dy);
         }
         let dy = channels_last(dy);
+        let _span = span("sum_positions", || images::size(&dy).to_vec());
         let mut out = vec![0.0; images::size(&dy)[1]];
         layout::sum_rows(dy.storage(), &mut out);
         images::vector(out)
@@ -62,6 +64,7 @@ impl Kernels for Flex {
             return Self::float_add(a, b);
         }
         let (mut a, mut b) = (channels_last(a), channels_last(b));
+        let _span = span("sum_of", || images::size(&a).to_vec());
         // Into whichever nobody else reads.
         if !a.is_unique() && b.is_unique() {
             std::mem::swap(&mut a, &mut b);

@@ -102,7 +102,7 @@ impl Conv2d {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let options = ConvOptions::new(self.stride, self.padding, [1, 1], 1);
         let bias = self.bias.as_ref().map(Param::val);
-        burn::tensor::module::conv2d(x, self.weight.val(), bias, options)
+        gradus_kernels::conv2d(x, self.weight.val(), bias, options)
     }
 }
 
