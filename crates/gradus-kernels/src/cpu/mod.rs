@@ -5,8 +5,8 @@
 
 pub mod activation;
 pub mod conv;
+pub mod layout;
 mod math;
 pub mod norm;
 mod pieces;
-pub mod layout;
 pub mod simd;
