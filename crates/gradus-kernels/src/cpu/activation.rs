@@ -104,6 +104,8 @@ pub(crate) trait Function: Copy + Send + Sync {
     fn value<S: Simd>(self, s: S, z: S::V) -> S::V;
     /// dy·f′(z).
     fn gradient<S: Simd>(self, s: S, z: S::V, dy: S::V) -> S::V;
+    /// Whether computing it takes longer than a trip to memory.
+    fn is_dear(self) -> bool;
 }
 
 /// The type that belongs to an [`Act`], so that the choice is made outside of the loop.
@@ -158,6 +160,9 @@ pub(crate) mod functions {
     pub(crate) struct Silu;
 
     impl Function for Identity {
+        fn is_dear(self) -> bool {
+            false
+        }
         #[inline(always)]
         fn value<S: Simd>(self, _: S, z: S::V) -> S::V {
             z
@@ -169,6 +174,9 @@ pub(crate) mod functions {
     }
 
     impl Function for Relu {
+        fn is_dear(self) -> bool {
+            false
+        }
         #[inline(always)]
         fn value<S: Simd>(self, s: S, z: S::V) -> S::V {
             s.max(s.splat(0.0), z) // in this order: NaN stays
@@ -181,6 +189,9 @@ pub(crate) mod functions {
     }
 
     impl Function for LeakyRelu {
+        fn is_dear(self) -> bool {
+            false
+        }
         #[inline(always)]
         fn value<S: Simd>(self, s: S, z: S::V) -> S::V {
             s.if_greater(z, s.splat(0.0), z, s.mul(z, s.splat(self.0)))
@@ -194,6 +205,9 @@ pub(crate) mod functions {
     }
 
     impl Function for Gelu {
+        fn is_dear(self) -> bool {
+            true
+        }
         #[inline(always)]
         fn value<S: Simd>(self, s: S, z: S::V) -> S::V {
             s.mul(z, normal(s, z).0)
@@ -211,6 +225,9 @@ pub(crate) mod functions {
     const GELU_TANH: [f32; 2] = [1.595_769, 0.071_354_814];
 
     impl Function for GeluTanh {
+        fn is_dear(self) -> bool {
+            true
+        }
         #[inline(always)]
         fn value<S: Simd>(self, s: S, z: S::V) -> S::V {
             let [a, b] = GELU_TANH.map(|c| s.splat(c));
@@ -231,6 +248,9 @@ pub(crate) mod functions {
     }
 
     impl Function for Silu {
+        fn is_dear(self) -> bool {
+            true
+        }
         #[inline(always)]
         fn value<S: Simd>(self, s: S, z: S::V) -> S::V {
             s.mul(z, logistic(s, z).0)

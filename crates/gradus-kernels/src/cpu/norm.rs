@@ -11,9 +11,9 @@
 //! dx = scale·g,  dscale = Σ g·x,  dshift = Σ g          (evaluation: scale and shift are given)
 //! ```
 //!
-//! Ioffe and Szegedy, "Batch Normalization" (2015). The backward pass reads x and dy twice and stores
-//! nothing in between: z is computed again, by the very operations of the forward pass, so that f′ is
-//! taken where f was.
+//! Ioffe and Szegedy, "Batch Normalization" (2015). Nothing but x and the statistics is kept from the
+//! forward pass: z is computed again, by the very same operations, so that f′ is taken where f was.
+//! The backward pass goes over memory twice, once for the sums and once for dx.
 //!
 //! Moments take one pass: sums of x − s and (x − s)², s the mean of a piece's first rows, give the
 //! piece's own moments without cancellation even where μ ≫ √v; pieces are put together by the formula
@@ -118,7 +118,7 @@ pub struct NormBackward<'a> {
 /// The gradients of y = f(γ·x̂ + β + residual), through the statistics of the batch.
 ///
 /// `dx` and `dresidual` are `[rows, channels]`, `dgamma` and `dbeta` `[channels]`; each is written, not
-/// added to. Where `dresidual` is given, g is kept there between the two passes.
+/// added to. Between the two passes g is kept in `dresidual` if that is given, in `dx` if f is dear.
 ///
 /// # Panics
 /// If the lengths do not fit together.
@@ -165,7 +165,12 @@ pub fn norm_act_backward(
     };
     with_function!(act, |f| {
         let mut dresidual = dresidual;
-        let kept = rows.cut_option(dresidual.as_deref_mut());
+        // A function that is dear is not computed twice: g waits where dx will be.
+        let here = dresidual.is_none() && f.is_dear();
+        let kept = rows.cut_option(match &mut dresidual {
+            Some(dresidual) => Some(&mut **dresidual),
+            None => here.then_some(&mut *dx),
+        });
         let [sums, products] = rows.sums(kept, |i, kept, places| {
             let terms = Gradients {
                 f,
@@ -191,13 +196,19 @@ pub fn norm_act_backward(
         });
         let offset = &rows.repeat(|c| (-f64::from(affine(c)[0]) * sums[c] / count) as f32);
         let kept = dresidual.as_deref();
-        map_each(rows.cut(dx), |i, dx| {
+        // Backwards, for what the first pass read last is still in the cache.
+        let outputs: Vec<_> = rows.cut(dx).into_iter().enumerate().rev().collect();
+        map_each(outputs, |_, (i, dx)| {
             let len = dx.len();
+            let g = match kept {
+                Some(kept) => Gradient::Kept(&kept[rows.range(i)]),
+                None if here => Gradient::Here,
+                None => Gradient::Of(&dy[rows.range(i)]),
+            };
             let step = ThroughStatistics {
                 f,
                 input: input(i),
-                dy: &dy[rows.range(i)],
-                kept: kept.map(|kept| &kept[rows.range(i)]),
+                g,
                 mean,
                 slope,
                 offset,
@@ -380,12 +391,22 @@ impl<F: Function> Terms<2> for Gradients<'_, F> {
     }
 }
 
+/// Where the second pass finds g.
+#[derive(Clone, Copy)]
+enum Gradient<'a> {
+    /// Nowhere: it is computed again from dy.
+    Of(&'a [f32]),
+    /// In an array of its own.
+    Kept(&'a [f32]),
+    /// In the place of dx.
+    Here,
+}
+
 /// dx = scale·g + (x − μ)·slope + offset.
 struct ThroughStatistics<'a, F> {
     f: F,
     input: Input<'a>,
-    dy: &'a [f32],
-    kept: Option<&'a [f32]>,
+    g: Gradient<'a>,
     mean: &'a [f32],
     slope: &'a [f32],
     offset: &'a [f32],
@@ -397,12 +418,13 @@ impl<F: Function> Step for ThroughStatistics<'_, F> {
     unsafe fn step<S: Simd>(&mut self, s: S, at: usize, place: usize, n: usize) {
         // SAFETY: the caller's promise; the tables are of a period.
         unsafe {
-            let (x, g) = match self.kept {
-                Some(kept) => (read(s, self.input.x, at, n), read(s, kept, at, n)),
-                None => {
+            let (x, g) = match self.g {
+                Gradient::Of(dy) => {
                     let (x, z) = self.input.read(s, at, place, n);
-                    (x, self.f.gradient(s, z, read(s, self.dy, at, n)))
+                    (x, self.f.gradient(s, z, read(s, dy, at, n)))
                 }
+                Gradient::Kept(g) => (read(s, self.input.x, at, n), read(s, g, at, n)),
+                Gradient::Here => (read(s, self.input.x, at, n), read(s, self.dx, at, n)),
             };
             let table = |t: &[f32]| read(s, t, place, S::LANES);
             let x = s.sub(x, table(self.mean));

@@ -247,46 +247,67 @@ impl<T: Terms<K>, const K: usize> Kernel for SumUp<'_, T, K> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let (len, period) = (self.len, self.period);
-        let rows = (4096 / period).clamp(4, 32);
         let whole = len / period * period;
-        for block in (0..whole).step_by(rows * period) {
-            let end = (block + rows * period).min(whole);
-            for place in (0..period).step_by(S::LANES) {
-                let mut sums = [s.splat(0.0); K];
-                for at in (block + place..end).step_by(period) {
-                    // SAFETY: a full vector that begins in a whole period ends in it.
-                    sums = unsafe { self.terms.add(s, sums, at, place, S::LANES) };
+        let mut short = vec![0.0f32; K * period];
+        // Memory is read in its order; the short sums, few, stay in the nearest cache.
+        for block in (0..whole).step_by(BLOCK * period) {
+            for start in (block..whole.min(block + BLOCK * period)).step_by(period) {
+                for place in (0..period).step_by(S::LANES) {
+                    // SAFETY: a full vector that begins in a whole period ends in it; `short` has
+                    // K periods.
+                    unsafe {
+                        let sums = load(s, &short, place);
+                        let sums = self.terms.add(s, sums, start + place, place, S::LANES);
+                        store(s, &mut short, place, sums);
+                    }
                 }
-                flush(s, sums, self.places, place, S::LANES);
             }
+            flush(&mut short, self.places);
         }
         for place in (0..len - whole).step_by(S::LANES) {
             let n = S::LANES.min(len - whole - place);
-            let sums = [s.splat(0.0); K];
-            // SAFETY: n elements are left.
-            let sums = unsafe { self.terms.add(s, sums, whole + place, place, n) };
-            flush(s, sums, self.places, place, n);
+            let zero = [s.splat(0.0); K];
+            // SAFETY: n elements are left; `short` has K periods.
+            unsafe {
+                let sums = self.terms.add(s, zero, whole + place, place, n);
+                for (k, sum) in sums.into_iter().enumerate() {
+                    write(s, &mut short, k * period + place, sum, n);
+                }
+            }
         }
+        flush(&mut short, self.places);
     }
 }
 
-/// Adds the first n elements of K vectors to the sums of their places.
+/// Periods that are added up in f32.
+const BLOCK: usize = 32;
+
+/// # Safety
+/// `short` must have K periods, `place` be that of a full vector.
 #[inline(always)]
-fn flush<S: Simd, const K: usize>(
-    s: S,
-    sums: [S::V; K],
-    places: &mut [f64],
-    place: usize,
-    n: usize,
-) {
-    let period = places.len() / K;
-    let mut buffer = [0.0f32; MOST_LANES];
-    for (places, sum) in places.chunks_exact_mut(period).zip(sums) {
-        // SAFETY: no vector has more than MOST_LANES elements.
-        unsafe { s.store(buffer.as_mut_ptr(), sum) };
-        for (total, x) in places[place..place + n].iter_mut().zip(&buffer) {
-            *total += f64::from(*x);
-        }
+unsafe fn load<S: Simd, const K: usize>(s: S, short: &[f32], place: usize) -> [S::V; K] {
+    let period = short.len() / K;
+    // SAFETY: the caller's promise.
+    std::array::from_fn(|k| unsafe { read(s, short, k * period + place, S::LANES) })
+}
+
+/// # Safety
+/// `short` must have K periods, `place` be that of a full vector.
+#[inline(always)]
+unsafe fn store<S: Simd, const K: usize>(s: S, short: &mut [f32], place: usize, sums: [S::V; K]) {
+    let period = short.len() / K;
+    for (k, sum) in sums.into_iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { write(s, short, k * period + place, sum, S::LANES) };
+    }
+}
+
+/// Moves the short sums to the long ones.
+#[inline(always)]
+fn flush(short: &mut [f32], places: &mut [f64]) {
+    for (total, x) in places.iter_mut().zip(short) {
+        *total += f64::from(*x);
+        *x = 0.0;
     }
 }
 
