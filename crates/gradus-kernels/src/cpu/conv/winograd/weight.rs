@@ -13,7 +13,7 @@ use super::super::super::simd::{Kernel, Simd, dispatch};
 use super::super::panels::{self, Panel};
 use super::super::{ConvShape, Images, Shared, scratch, tile};
 use super::transform::{FilterGradient, Four, OutputGradient, SIDE, Transform, Two, both};
-use super::{Method, Tiles, block, transform_input};
+use super::{BLOCK, Method, Tiles, block, place_step, transform_input};
 
 /// Pieces of the tiles, at most; a power of two.
 const PIECES: usize = 16;
@@ -56,12 +56,13 @@ fn run<T: Transform>(shape: &ConvShape, x: Images<'_>, dy: Images<'_>, dw: &mut 
     let pitch = [channels.next_multiple_of(lanes), wide];
     scratch::with(pieces * per_piece, |sums| {
         let shared = Shared::new(sums);
-        let block = block::<T>(pitch[0] + pitch[1]);
+        let block = block::<T>(pitch[0] + pitch[1], BLOCK);
         (0..pieces * parts).into_par_iter().for_each(|t| {
             let (piece, part) = (t / parts, t % parts);
             let [first, last] = [piece, piece + 1].map(|p| p * tiles.len() / pieces);
-            let len = places * block.min(last - first).max(1);
-            scratch::with(len * (pitch[0] + pitch[1]) + ROWS, |memory| {
+            let most = block.min(last - first);
+            let len: usize = pitch.iter().map(|p| places * place_step(most, *p)).sum();
+            scratch::with(len + ROWS, |memory| {
                 for from in (first..last).step_by(block) {
                     dispatch(Block::<T> {
                         tiles,
@@ -130,7 +131,7 @@ impl<T: Transform> Kernel for Block<'_, T> {
     #[inline(always)]
     fn run<S: Simd>(mut self, s: S) {
         let places = T::SIDE * T::SIDE;
-        let (vs, zs) = (self.count * self.pitch[0], self.count * self.pitch[1]);
+        let [vs, zs] = self.pitch.map(|p| place_step(self.count, p));
         // V may be read a few numbers beyond the last tile's channels.
         let (v, z) = std::mem::take(&mut self.memory).split_at_mut(places * vs + ROWS);
         for t in 0..self.count {
@@ -233,17 +234,29 @@ impl<T: Transform> Block<'_, T> {
         let [sn, sh, sw, _] = self.dy.strides;
         let [height, width] = self.tiles.to;
         let n = S::LANES.min(self.filters - k);
-        let mut y = [[s.splat(0.0); SIDE]; SIDE];
         let (rows, columns) = (T::OUT.min(height - row), T::OUT.min(width - column));
-        for i in 0..T::OUT {
-            for j in 0..T::OUT {
-                if i < rows && j < columns {
-                    let at = image * sn + (row + i) * sh + (column + j) * sw + k;
-                    // SAFETY: the position is inside the image, and so are n filters.
-                    y[i][j] = unsafe { s.load_first(self.dy.data.as_ptr().add(at), n) };
+        let start = image * sn + row * sh + column * sw + k;
+        // SAFETY: the tile begins inside the image.
+        let from = unsafe { self.dy.data.as_ptr().add(start) };
+        let mut y = if n == S::LANES && rows == T::OUT && columns == T::OUT {
+            let mut y = [[s.splat(0.0); SIDE]; SIDE];
+            for i in 0..T::OUT {
+                for j in 0..T::OUT {
+                    // SAFETY: the tile is inside the image and the vector inside the filters.
+                    y[i][j] = unsafe { s.load(from.add(i * sh + j * sw)) };
                 }
             }
-        }
+            y
+        } else {
+            let mut y = [[s.splat(0.0); SIDE]; SIDE];
+            for i in 0..rows {
+                for j in 0..columns {
+                    // SAFETY: the position is inside the image, and so are n filters.
+                    y[i][j] = unsafe { s.load_first(from.add(i * sh + j * sw), n) };
+                }
+            }
+            y
+        };
         both::<S, T, OutputGradient>(s, &mut y, T::OUT, T::SIDE);
         for place in 0..T::SIDE * T::SIDE {
             // SAFETY: the caller vouches for these places.
