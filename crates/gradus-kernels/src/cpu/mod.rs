@@ -9,4 +9,5 @@ pub mod layout;
 mod math;
 pub mod norm;
 mod pieces;
+pub mod pool;
 pub mod simd;
