@@ -8,7 +8,46 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
 use burn::tensor::ops::ConvOptions;
 
+use crate::cpu::activation::Act;
 use crate::fallback;
+
+/// A map of each channel with what follows it: y = f(x·scale + shift + residual), where normalisation
+/// puts x̂ for x, γ for scale and β for shift.
+#[derive(Clone, Debug)]
+pub struct ChannelMap<B: Backend> {
+    /// x, `[N, C, H, W]`.
+    pub x: FloatTensor<B>,
+    /// The factor, `[C]`.
+    pub scale: FloatTensor<B>,
+    /// The summand, `[C]`.
+    pub shift: FloatTensor<B>,
+    /// What is added before the activation, `[N, C, H, W]`.
+    pub residual: Option<FloatTensor<B>>,
+    /// f.
+    pub act: Act,
+}
+
+/// The gradients of a [`ChannelMap`], of the same shapes.
+#[derive(Debug)]
+pub struct ChannelGradients<B: Backend> {
+    /// ∂L/∂x.
+    pub x: FloatTensor<B>,
+    /// ∂L/∂scale.
+    pub scale: FloatTensor<B>,
+    /// ∂L/∂shift.
+    pub shift: FloatTensor<B>,
+    /// ∂L/∂residual, if it was asked for.
+    pub residual: Option<FloatTensor<B>>,
+}
+
+/// The statistics of a batch: mean and biased variance of each channel, `[C]`.
+#[derive(Clone, Debug)]
+pub struct Moments<B: Backend> {
+    /// μ.
+    pub mean: FloatTensor<B>,
+    /// v.
+    pub variance: FloatTensor<B>,
+}
 
 /// The operations of a plain backend, forward and backward.
 ///
@@ -49,6 +88,50 @@ pub trait Kernels: Backend {
     /// ∂L/∂b of a vector that was added to every position: the sum over N, H and W.
     fn sum_positions(dy: FloatTensor<Self>) -> FloatTensor<Self> {
         fallback::sum_positions::<Self>(dy)
+    }
+
+    /// f(γ·x̂ + β + residual) with x̂ = (x − μ)/√(v + ε), and the moments of the batch, μ and v.
+    fn normalise(map: ChannelMap<Self>, epsilon: f64) -> (FloatTensor<Self>, Moments<Self>) {
+        fallback::norm::normalise::<Self>(map, epsilon)
+    }
+
+    /// The gradients of [`normalise`](Self::normalise), through the moments too.
+    fn normalise_gradient(
+        map: ChannelMap<Self>,
+        moments: Moments<Self>,
+        epsilon: f64,
+        dy: FloatTensor<Self>,
+        of_residual: bool,
+    ) -> ChannelGradients<Self> {
+        fallback::norm::normalise_gradient::<Self>(map, moments, epsilon, dy, of_residual)
+    }
+
+    /// f(x·scale + shift + residual).
+    fn scale_shift(map: ChannelMap<Self>) -> FloatTensor<Self> {
+        fallback::norm::scale_shift::<Self>(map)
+    }
+
+    /// The gradients of [`scale_shift`](Self::scale_shift).
+    fn scale_shift_gradient(
+        map: ChannelMap<Self>,
+        dy: FloatTensor<Self>,
+        of_residual: bool,
+    ) -> ChannelGradients<Self> {
+        fallback::norm::scale_shift_gradient::<Self>(map, dy, of_residual)
+    }
+
+    /// f(x), of any shape.
+    fn activate(x: FloatTensor<Self>, act: Act) -> FloatTensor<Self> {
+        fallback::activation::activate::<Self>(x, act)
+    }
+
+    /// dy·f′(x).
+    fn activate_gradient(
+        x: FloatTensor<Self>,
+        dy: FloatTensor<Self>,
+        act: Act,
+    ) -> FloatTensor<Self> {
+        fallback::activation::activate_gradient::<Self>(x, dy, act)
     }
 
     /// a + b, of equal shapes, in whatever order of memory is natural.

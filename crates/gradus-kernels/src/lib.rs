@@ -8,7 +8,7 @@
 //!                          others ─► Burn    fallback/
 //! ```
 //!
-//! - [`conv2d`], [`fork`]: the operations
+//! - [`conv2d`], [`batch_norm_act`], [`scale_shift_act`], [`activation`], [`fork`]: the operations
 //! - [`cpu`]: the kernels themselves, functions over slices, which know nothing of Burn
 //! - [`memory`]: the pool that their results come from
 //! - [`profile`]: what each operation took
@@ -35,6 +35,7 @@ mod ops;
 pub mod profile;
 mod tensor;
 
-pub use kernels::Kernels;
+pub use cpu::activation::Act;
+pub use kernels::{ChannelGradients, ChannelMap, Kernels, Moments};
 pub use ops::{KernelOps, Maybe};
-pub use tensor::{conv2d, fork};
+pub use tensor::{Normalised, activation, batch_norm_act, conv2d, fork, scale_shift_act};

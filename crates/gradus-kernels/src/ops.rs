@@ -7,6 +7,9 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 use burn::tensor::Tensor;
 use burn::tensor::ops::ConvOptions;
 
+use crate::cpu::activation::Act;
+use crate::kernels::{ChannelMap, Kernels};
+
 /// A tensor that an operation may do without.
 #[derive(ExtensionType, Clone, Debug)]
 pub enum Maybe<B: Backend> {
@@ -52,8 +55,46 @@ pub trait KernelOps: Backend {
         options: ConvOptions<2>,
     ) -> FloatTensor<Self>;
 
+    /// f(γ·x̂ + β + residual), and mean and biased variance of the batch.
+    fn batch_normalisation(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        #[extension_type] residual: Maybe<Self>,
+        epsilon: f64,
+        act: Act,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// f(x·scale + shift + residual).
+    fn channel_map(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        #[extension_type] residual: Maybe<Self>,
+        act: Act,
+    ) -> FloatTensor<Self>;
+
+    /// f(x).
+    fn activated(x: FloatTensor<Self>, act: Act) -> FloatTensor<Self>;
+
     /// x twice, for two readers whose gradients are added.
     fn forked(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
+}
+
+fn channel_map<B: Backend>(
+    x: FloatTensor<B>,
+    scale: FloatTensor<B>,
+    shift: FloatTensor<B>,
+    residual: Maybe<B>,
+    act: Act,
+) -> ChannelMap<B> {
+    ChannelMap {
+        x,
+        scale,
+        shift,
+        residual: residual.into_option(),
+        act,
+    }
 }
 
 macro_rules! plain {
@@ -65,7 +106,34 @@ macro_rules! plain {
                 bias: Maybe<Self>,
                 options: ConvOptions<2>,
             ) -> FloatTensor<Self> {
-                <Self as crate::Kernels>::convolve(x, weight, bias.into_option(), &options)
+                <Self as Kernels>::convolve(x, weight, bias.into_option(), &options)
+            }
+
+            fn batch_normalisation(
+                x: FloatTensor<Self>,
+                gamma: FloatTensor<Self>,
+                beta: FloatTensor<Self>,
+                residual: Maybe<Self>,
+                epsilon: f64,
+                act: Act,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+                let map = channel_map(x, gamma, beta, residual, act);
+                let (y, moments) = <Self as Kernels>::normalise(map, epsilon);
+                (y, moments.mean, moments.variance)
+            }
+
+            fn channel_map(
+                x: FloatTensor<Self>,
+                scale: FloatTensor<Self>,
+                shift: FloatTensor<Self>,
+                residual: Maybe<Self>,
+                act: Act,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::scale_shift(channel_map(x, scale, shift, residual, act))
+            }
+
+            fn activated(x: FloatTensor<Self>, act: Act) -> FloatTensor<Self> {
+                <Self as Kernels>::activate(x, act)
             }
 
             fn forked(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {

@@ -4,6 +4,7 @@ use burn::backend::Dispatch;
 use burn::tensor::Tensor;
 use burn::tensor::ops::ConvOptions;
 
+use crate::cpu::activation::Act;
 use crate::ops::KernelOps;
 
 /// Two-dimensional convolution. x `[N, C, H, W]`, w `[K, C/G, h, w]`, b `[K]` → `[N, K, H′, W′]`.
@@ -44,6 +45,129 @@ pub fn conv2d(
         bias.into(),
         options,
     ))
+}
+
+/// What [`batch_norm_act`] computes.
+#[derive(Clone, Debug)]
+pub struct Normalised<const D: usize> {
+    /// y, of the shape of x.
+    pub output: Tensor<D>,
+    /// μ, `[C]`, off the tape.
+    pub mean: Tensor<1>,
+    /// v, the biased variance, `[C]`, off the tape.
+    pub variance: Tensor<1>,
+}
+
+/// Batch normalisation with the statistics of the batch, and what follows it. x `[N, C, …]`, γ and β
+/// `[C]` (1 and 0 if absent), residual of the shape of x.
+///
+/// ```text
+/// μ = mean x,  v = mean (x − μ)²        over everything but the channels
+/// y = f(γ·(x − μ)/√(v + ε) + β + residual)
+/// ```
+/// The gradient goes through μ and v to x.
+///
+/// # Panics
+/// If the shapes do not fit.
+#[must_use]
+pub fn batch_norm_act<const D: usize>(
+    x: Tensor<D>,
+    gamma: Option<Tensor<1>>,
+    beta: Option<Tensor<1>>,
+    residual: Option<Tensor<D>>,
+    epsilon: f64,
+    act: Act,
+) -> Normalised<D> {
+    let dims = x.dims();
+    let options = (&x.device(), x.dtype());
+    let gamma = gamma.unwrap_or_else(|| Tensor::ones([dims[1]], options));
+    let beta = beta.unwrap_or_else(|| Tensor::zeros([dims[1]], options));
+    check_channels("batch_norm_act", &dims, [&gamma, &beta], residual.as_ref());
+    let (output, mean, variance) = Dispatch::batch_normalisation(
+        as_images(x).into_dispatch(),
+        gamma.into_dispatch(),
+        beta.into_dispatch(),
+        residual.map(as_images).into(),
+        epsilon,
+        act,
+    );
+    Normalised {
+        output: from_images(Tensor::from_dispatch(output), dims),
+        mean: Tensor::from_dispatch(mean),
+        variance: Tensor::from_dispatch(variance),
+    }
+}
+
+/// y = f(x·scale + shift + residual) for each channel. x `[N, C, …]`, scale and shift `[C]`, residual of
+/// the shape of x. Normalisation with fixed statistics is of this form.
+///
+/// # Panics
+/// If the shapes do not fit.
+#[must_use]
+pub fn scale_shift_act<const D: usize>(
+    x: Tensor<D>,
+    scale: Tensor<1>,
+    shift: Tensor<1>,
+    residual: Option<Tensor<D>>,
+    act: Act,
+) -> Tensor<D> {
+    let dims = x.dims();
+    check_channels(
+        "scale_shift_act",
+        &dims,
+        [&scale, &shift],
+        residual.as_ref(),
+    );
+    let y = Dispatch::channel_map(
+        as_images(x).into_dispatch(),
+        scale.into_dispatch(),
+        shift.into_dispatch(),
+        residual.map(as_images).into(),
+        act,
+    );
+    from_images(Tensor::from_dispatch(y), dims)
+}
+
+/// y = f(x), element by element.
+#[must_use]
+pub fn activation<const D: usize>(x: Tensor<D>, act: Act) -> Tensor<D> {
+    Tensor::from_dispatch(Dispatch::activated(x.into_dispatch(), act))
+}
+
+fn check_channels<const D: usize>(
+    name: &str,
+    dims: &[usize; D],
+    vectors: [&Tensor<1>; 2],
+    residual: Option<&Tensor<D>>,
+) {
+    const { assert!(D >= 2, "[N, C, …]") };
+    for vector in vectors {
+        assert_eq!(
+            vector.dims(),
+            [dims[1]],
+            "{name}: one number for each channel"
+        );
+    }
+    if let Some(residual) = residual {
+        assert_eq!(residual.dims(), *dims, "{name}: the shape of the residual");
+    }
+}
+
+/// `[N, C, …] → [N, C, S, 1]`; images stay as they are, in whatever order of memory.
+fn as_images<const D: usize>(x: Tensor<D>) -> Tensor<4> {
+    if D == 4 {
+        return Tensor::from_dispatch(x.into_dispatch());
+    }
+    let dims = x.dims();
+    x.reshape([dims[0], dims[1], dims[2..].iter().product(), 1])
+}
+
+/// Back to the shape that [`as_images`] was given.
+fn from_images<const D: usize>(x: Tensor<4>, dims: [usize; D]) -> Tensor<D> {
+    if D == 4 {
+        return Tensor::from_dispatch(x.into_dispatch());
+    }
+    x.reshape(dims)
 }
 
 /// The same tensor twice, for two readers: as `x.clone()`, but the two gradients are added without

@@ -20,7 +20,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use burn::tensor::{Tensor, activation};
+use burn::tensor::{DType, Tensor, activation};
+use gradus_kernels::Act;
 
 use crate::NnError;
 use crate::text::{Spec, serde_as_text};
@@ -92,6 +93,9 @@ impl Activation {
     /// Apply the function to every element. Any shape → the same shape.
     #[must_use]
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        if let Some(act) = self.kernel(x.dtype()) {
+            return gradus_kernels::activation(x, act);
+        }
         match *self {
             Self::Relu => activation::relu(x),
             Self::LeakyRelu { negative_slope } => activation::leaky_relu(x, negative_slope),
@@ -104,6 +108,23 @@ impl Activation {
             Self::Silu => activation::silu(x),
             Self::Softplus { beta } => activation::softplus(x, beta),
             Self::Identity => x,
+        }
+    }
+
+    /// The function as `gradus-kernels` knows it, for a tensor of these numbers: there it is one pass,
+    /// alone or together with the normalisation before it. Its constants are of f32.
+    pub(crate) fn kernel(&self, dtype: DType) -> Option<Act> {
+        if dtype != DType::F32 {
+            return None;
+        }
+        match *self {
+            Self::Relu => Some(Act::Relu),
+            Self::LeakyRelu { negative_slope } => Some(Act::LeakyRelu(negative_slope as f32)),
+            Self::Gelu => Some(Act::Gelu),
+            Self::GeluTanh => Some(Act::GeluTanh),
+            Self::Silu => Some(Act::Silu),
+            Self::Identity => Some(Act::Identity),
+            _ => None,
         }
     }
 

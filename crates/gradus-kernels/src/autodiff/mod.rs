@@ -3,8 +3,10 @@
 //! A step keeps only what the gradients that are asked for need. A parent without a gradient (images,
 //! frozen weights) costs nothing: its gradient is not computed, and what only that needs is not kept.
 
+mod activation;
 mod conv;
 mod fork;
+mod norm;
 
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -12,6 +14,7 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::ops::ConvOptions;
 
+use crate::cpu::activation::Act;
 use crate::kernels::Kernels;
 use crate::ops::{KernelOps, Maybe};
 
@@ -41,6 +44,36 @@ impl<B: Kernels, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         options: ConvOptions<2>,
     ) -> FloatTensor<Self> {
         conv::forward::<B, C>(x, weight, bias.into_option(), options)
+    }
+
+    fn batch_normalisation(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        residual: Maybe<Self>,
+        epsilon: f64,
+        act: Act,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
+        let inputs = norm::Inputs::<B, C>::new(x, gamma, beta, residual.into_option(), act);
+        norm::normalise(&inputs, epsilon)
+    }
+
+    fn channel_map(
+        x: FloatTensor<Self>,
+        scale: FloatTensor<Self>,
+        shift: FloatTensor<Self>,
+        residual: Maybe<Self>,
+        act: Act,
+    ) -> FloatTensor<Self> {
+        let inputs = norm::Inputs::<B, C>::new(x, scale, shift, residual.into_option(), act);
+        norm::scale_shift(&inputs)
+    }
+
+    fn activated(x: FloatTensor<Self>, act: Act) -> FloatTensor<Self> {
+        match act {
+            Act::Identity => x,
+            _ => activation::forward::<B, C>(x, act),
+        }
     }
 
     fn forked(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {

@@ -1,5 +1,8 @@
 //! The operations in terms of Burn's own, for the backends without kernels of ours.
 
+pub(crate) mod activation;
+pub(crate) mod norm;
+
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};
 use burn::tensor::Shape;

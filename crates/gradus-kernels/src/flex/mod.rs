@@ -6,15 +6,17 @@
 mod bytes;
 mod conv;
 mod images;
+mod norm;
 
 use burn::backend::Flex;
 use burn::tensor::Shape;
 use burn::tensor::ops::ConvOptions;
 use burn_flex::FlexTensor;
 
+use crate::cpu::activation::Act;
 use crate::cpu::layout;
 use crate::fallback;
-use crate::kernels::Kernels;
+use crate::kernels::{ChannelGradients, ChannelMap, Kernels, Moments};
 use crate::memory::Buffer;
 use crate::profile::span;
 use images::{channels_last, is_f32};
@@ -56,6 +58,64 @@ impl Kernels for Flex {
         let mut out = vec![0.0; images::size(&dy)[1]];
         layout::sum_rows(dy.storage(), &mut out);
         images::vector(out)
+    }
+
+    fn normalise(map: ChannelMap<Self>, epsilon: f64) -> (FlexTensor, Moments<Self>) {
+        if is_f32(&map.x) {
+            norm::normalise(map, epsilon)
+        } else {
+            fallback::norm::normalise::<Self>(map, epsilon)
+        }
+    }
+
+    fn normalise_gradient(
+        map: ChannelMap<Self>,
+        moments: Moments<Self>,
+        epsilon: f64,
+        dy: FlexTensor,
+        of_residual: bool,
+    ) -> ChannelGradients<Self> {
+        if is_f32(&map.x) {
+            norm::normalise_gradient(map, moments, epsilon, dy, of_residual)
+        } else {
+            fallback::norm::normalise_gradient::<Self>(map, moments, epsilon, dy, of_residual)
+        }
+    }
+
+    fn scale_shift(map: ChannelMap<Self>) -> FlexTensor {
+        if is_f32(&map.x) {
+            norm::scale_shift(map)
+        } else {
+            fallback::norm::scale_shift::<Self>(map)
+        }
+    }
+
+    fn scale_shift_gradient(
+        map: ChannelMap<Self>,
+        dy: FlexTensor,
+        of_residual: bool,
+    ) -> ChannelGradients<Self> {
+        if is_f32(&map.x) {
+            norm::scale_shift_gradient(map, dy, of_residual)
+        } else {
+            fallback::norm::scale_shift_gradient::<Self>(map, dy, of_residual)
+        }
+    }
+
+    fn activate(x: FlexTensor, act: Act) -> FlexTensor {
+        match act {
+            Act::Identity => x,
+            _ if is_f32(&x) => norm::activate(x, act),
+            _ => fallback::activation::activate::<Self>(x, act),
+        }
+    }
+
+    fn activate_gradient(x: FlexTensor, dy: FlexTensor, act: Act) -> FlexTensor {
+        match act {
+            Act::Identity => dy,
+            _ if is_f32(&x) => norm::activate_gradient(x, dy, act),
+            _ => fallback::activation::activate_gradient::<Self>(x, dy, act),
+        }
     }
 
     fn sum_of(a: FlexTensor, b: FlexTensor) -> FlexTensor {

@@ -22,8 +22,10 @@ use burn::config::Config;
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
 
+use gradus_kernels::{Act, batch_norm_act};
+
 use super::RunningStatistic;
-use crate::{Mode, NnError};
+use crate::{Activation, Mode, NnError};
 
 /// Whether γ or β exists, and whether it learns.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -142,20 +144,54 @@ impl BatchNorm {
     /// running variance, whose update would be 0/0, stays as it is. A run can be refused beforehand
     /// with `ModelConfig::check_batch`.
     pub fn forward<const D: usize>(&self, x: Tensor<D>, mode: Mode) -> Tensor<D> {
-        match mode {
-            Mode::Eval => self.normalise_with_running(x),
-            Mode::Train(train) => {
-                let weight = train.update_statistics.then_some(self.momentum);
-                self.normalise_with_batch(x, weight)
-            }
-            Mode::Measure { batch } => {
-                self.normalise_with_batch(x, Some(1.0 / batch.max(1) as f64))
-            }
-        }
+        self.forward_with(x, None, Activation::Identity, mode)
     }
 
-    /// y = x·a + b per channel: two passes over x.
-    fn normalise_with_running<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    /// Normalise, add the residual if there is one, and activate, in as few passes as can be:
+    /// `f(norm(x) + residual)`, `[N, C, …]` → the same shape.
+    pub fn forward_with<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        residual: Option<Tensor<D>>,
+        activation: Activation,
+        mode: Mode,
+    ) -> Tensor<D> {
+        let Some(act) = activation.kernel(x.dtype()) else {
+            let y = self.normalise(x, residual, Act::Identity, mode);
+            return activation.forward(y);
+        };
+        self.normalise(x, residual, act, mode)
+    }
+
+    fn normalise<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        residual: Option<Tensor<D>>,
+        act: Act,
+        mode: Mode,
+    ) -> Tensor<D> {
+        // The weight of the batch in the running averages.
+        let weight = match mode {
+            Mode::Eval => {
+                let (scale, shift) = self.running_map();
+                return gradus_kernels::scale_shift_act(x, scale, shift, residual, act);
+            }
+            Mode::Train(train) => train.update_statistics.then_some(self.momentum),
+            Mode::Measure { batch } => Some(1.0 / batch.max(1) as f64),
+        };
+        let dims = x.dims();
+        let count = dims[0] * dims[2..].iter().product::<usize>();
+        let value = |parameter: &Option<Param<Tensor<1>>>| parameter.as_ref().map(Param::val);
+        let (gamma, beta) = (value(&self.gamma), value(&self.beta));
+        let found = batch_norm_act(x, gamma, beta, residual, self.epsilon, act);
+        if let Some(weight) = weight {
+            self.update(found.mean, found.variance, count, weight);
+        }
+        found.output
+    }
+
+    /// a and b of y = x·a + b per channel, from the running statistics.
+    fn running_map(&self) -> (Tensor<1>, Tensor<1>) {
         let mut scale = self
             .running_var
             .value()
@@ -169,45 +205,12 @@ impl BatchNorm {
         if let Some(beta) = &self.beta {
             shift = shift.add(beta.val());
         }
-        let shape = per_channel(&x);
-        x.mul(scale.reshape(shape)).add(shift.reshape(shape))
-    }
-
-    /// `weight` is that of the batch in the running averages; `None` leaves them alone.
-    fn normalise_with_batch<const D: usize>(&self, x: Tensor<D>, weight: Option<f64>) -> Tensor<D> {
-        let dims = x.dims();
-        let (batch, channels) = (dims[0], dims[1]);
-        let positions: usize = dims[2..].iter().product();
-        let count = batch * positions;
-
-        // [N, C, S]: a sum over the contiguous last dimension, then over the short [N, C].
-        let x3: Tensor<3> = x.reshape([batch, channels, positions]);
-        let mean = x3.clone().mean_dim(2).mean_dim(0);
-        let centred = x3.sub(mean.clone());
-        let variance = centred.clone().mul(centred.clone()).mean_dim(2).mean_dim(0);
-
-        if let Some(weight) = weight {
-            self.update(
-                mean.detach().reshape([channels]),
-                variance.clone().detach(),
-                count,
-                weight,
-            );
-        }
-        let mut scale = variance.add_scalar(self.epsilon).sqrt().recip();
-        if let Some(gamma) = &self.gamma {
-            scale = scale.mul(gamma.val().reshape([1, channels, 1]));
-        }
-        let mut y = centred.mul(scale);
-        if let Some(beta) = &self.beta {
-            y = y.add(beta.val().reshape([1, channels, 1]));
-        }
-        y.reshape(dims)
+        (scale, shift)
     }
 
     /// Fold the statistics of a batch of `count` values a channel into the running averages, with
     /// weight `m`.
-    fn update(&self, mean: Tensor<1>, biased: Tensor<3>, count: usize, m: f64) {
+    fn update(&self, mean: Tensor<1>, biased: Tensor<1>, count: usize, m: f64) {
         let blend = |old: Tensor<1>, new: Tensor<1>| {
             if m == 1.0 {
                 // Whatever was there, even no number.
@@ -218,20 +221,11 @@ impl BatchNorm {
         self.running_mean
             .set(blend(self.running_mean.value(), mean));
         if count > 1 {
-            let unbiased = biased
-                .flatten::<1>(0, 2)
-                .mul_scalar(count as f64 / (count - 1) as f64);
+            let unbiased = biased.mul_scalar(count as f64 / (count - 1) as f64);
             self.running_var
                 .set(blend(self.running_var.value(), unbiased));
         }
     }
-}
-
-/// `[1, C, 1, …]`.
-fn per_channel<const D: usize>(x: &Tensor<D>) -> [usize; D] {
-    let mut shape = [1; D];
-    shape[1] = x.dims()[1];
-    shape
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use burn::tensor::{Device, Tensor};
 use super::{BatchNorm, BatchNormConfig};
 use crate::delegate::delegate_module;
 use crate::text::{Spec, serde_as_text};
-use crate::{Mode, NnError};
+use crate::{Activation, Mode, NnError};
 
 /// Names that [`NormKind`] is read from.
 pub const NORM_NAMES: [&str; 4] = ["batch", "group", "layer", "none"];
@@ -101,23 +101,48 @@ delegate_module!(Norm { Batch, Group });
 impl Norm {
     /// `[N, C, …]` → the same shape.
     pub fn forward<const D: usize>(&self, x: Tensor<D>, mode: Mode) -> Tensor<D> {
+        self.forward_with(x, None, Activation::Identity, mode)
+    }
+
+    /// `f(norm(x) + residual)`, of the shape of `x`.
+    pub fn forward_with<const D: usize>(
+        &self,
+        x: Tensor<D>,
+        residual: Option<Tensor<D>>,
+        activation: Activation,
+        mode: Mode,
+    ) -> Tensor<D> {
         match self {
-            Self::Batch(norm) => norm.forward(x, mode),
-            Self::Group(norm) => norm.forward(x),
+            Self::Batch(norm) => norm.forward_with(x, residual, activation, mode),
+            Self::Group(norm) => add_and_activate(norm.forward(x), residual, activation),
         }
     }
 }
 
-/// Apply a normalisation that may not exist.
+/// `f(norm(x) + residual)` with a normalisation that may not exist.
 pub(crate) fn normalise<const D: usize>(
     norm: &Option<Norm>,
     x: Tensor<D>,
+    residual: Option<Tensor<D>>,
+    activation: Activation,
     mode: Mode,
 ) -> Tensor<D> {
     match norm {
-        Some(norm) => norm.forward(x, mode),
-        None => x,
+        Some(norm) => norm.forward_with(x, residual, activation, mode),
+        None => add_and_activate(x, residual, activation),
     }
+}
+
+fn add_and_activate<const D: usize>(
+    x: Tensor<D>,
+    residual: Option<Tensor<D>>,
+    activation: Activation,
+) -> Tensor<D> {
+    let x = match residual {
+        Some(residual) => x.add(residual),
+        None => x,
+    };
+    activation.forward(x)
 }
 
 impl fmt::Display for NormKind {

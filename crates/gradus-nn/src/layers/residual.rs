@@ -17,6 +17,7 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use gradus_core::random::child_seed;
+use gradus_kernels::fork;
 
 use super::norm::normalise;
 use super::{AvgPool2d, BatchNormConfig, Conv2d, Conv2dConfig, Norm, NormKind};
@@ -157,21 +158,23 @@ impl ResidualBlock {
         mode: Mode,
         observer: &mut impl Observer,
     ) -> Tensor<4> {
-        let y = self.conv1.forward(x.clone());
+        let (norm, f) = (normalise::<4>, self.activation);
+        let [x, passed_on] = fork(x);
+        let y = self.conv1.forward(x);
         observer.output(self.conv1.weight.id, &y);
-        let y = self.activation.forward(normalise(&self.norm1, y, mode));
+        let y = norm(&self.norm1, y, None, f, mode);
         let y = self.conv2.forward(y);
         observer.output(self.conv2.weight.id, &y);
-        let y = normalise(&self.norm2, y, mode);
         let around = match &self.shortcut {
             Some(conv) => {
-                let around = conv.forward(x);
+                let around = conv.forward(passed_on);
                 observer.output(conv.weight.id, &around);
-                normalise(&self.shortcut_norm, around, mode)
+                let identity = Activation::Identity;
+                norm(&self.shortcut_norm, around, None, identity, mode)
             }
-            None => self.pass_on(x),
+            None => self.pass_on(passed_on),
         };
-        self.activation.forward(y.add(around))
+        norm(&self.norm2, y, Some(around), f, mode)
     }
 
     /// Option A, or the identity.

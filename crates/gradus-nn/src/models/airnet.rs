@@ -23,6 +23,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use gradus_core::random::child_seed;
+use gradus_kernels::fork;
 
 use super::block::{BlockConfig, ConvBlock, PoolPlace};
 use super::summary::{Plan, Summary};
@@ -162,9 +163,9 @@ impl AirNet {
         match blocks {
             [first, second, third] => {
                 let x = first.forward_observed(x, mode, observer);
-                let branch = second.forward_observed(x.clone(), mode, observer);
-                let branch = third.before_activation(branch, mode, observer);
-                self.activation.forward(branch.add(x))
+                let [x, around] = fork(x);
+                let branch = second.forward_observed(x, mode, observer);
+                third.forward_around(branch, Some(around), mode, observer)
             }
             _ => blocks
                 .iter()

@@ -160,26 +160,28 @@ impl ConvBlock {
         mode: Mode,
         observer: &mut impl Observer,
     ) -> Tensor<4> {
-        let y = self
-            .activation
-            .forward(self.before_activation(x, mode, observer));
-        match (&self.pool, self.pool_place) {
-            (Some(pool), PoolPlace::Last) => pool.forward(y),
-            _ => y,
-        }
+        self.forward_around(x, None, mode, observer)
     }
 
-    pub(super) fn before_activation(
+    /// The block with something added before the activation.
+    pub(super) fn forward_around(
         &self,
         x: Tensor<4>,
+        residual: Option<Tensor<4>>,
         mode: Mode,
         observer: &mut impl Observer,
     ) -> Tensor<4> {
-        let mut x = self.conv.forward(x);
+        let x = self.conv.forward(x);
         observer.output(self.conv.weight.id, &x);
-        if let (Some(pool), PoolPlace::First) = (&self.pool, self.pool_place) {
-            x = pool.forward(x);
+        let x = self.pool_at(PoolPlace::First, x);
+        let x = normalise(&self.norm, x, residual, self.activation, mode);
+        self.pool_at(PoolPlace::Last, x)
+    }
+
+    fn pool_at(&self, place: PoolPlace, x: Tensor<4>) -> Tensor<4> {
+        match &self.pool {
+            Some(pool) if self.pool_place == place => pool.forward(x),
+            _ => x,
         }
-        normalise(&self.norm, x, mode)
     }
 }

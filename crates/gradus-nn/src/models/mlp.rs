@@ -119,7 +119,7 @@ impl Classifier for Mlp {
         for layer in &self.hidden {
             x = layer.linear.forward(x);
             observer.output(layer.linear.weight.id, &x);
-            x = layer.activation.forward(normalise(&layer.norm, x, mode));
+            x = normalise(&layer.norm, x, None, layer.activation, mode);
             x = layer.dropout.forward(x, mode);
         }
         let logits = self.head.forward(x);

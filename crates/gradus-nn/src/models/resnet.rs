@@ -183,7 +183,7 @@ impl Classifier for ResNet {
     ) -> Tensor<2> {
         let x = self.conv.forward(images);
         observer.output(self.conv.weight.id, &x);
-        let mut x = self.activation.forward(normalise(&self.norm, x, mode));
+        let mut x = normalise(&self.norm, x, None, self.activation, mode);
         for block in self.stages.iter().flatten() {
             x = block.forward_observed(x, mode, observer);
         }
