@@ -1,7 +1,10 @@
 //! Convolution and its gradients against the sums in the formula, in f64.
 #![cfg(feature = "flex")]
 
-use gradus_kernels::cpu::conv::{ConvShape, Images, forward, input_gradient, weight_gradient};
+use gradus_kernels::cpu::conv::{
+    ConvShape, Images, Precision, forward, forward_in, input_gradient, input_gradient_in,
+    weight_gradient, weight_gradient_in,
+};
 use proptest::prelude::*;
 
 /// Numbers in −1…1 that depend on the place alone.
@@ -215,6 +218,69 @@ fn shapes_of_networks() {
         shape(90, [48, 20], 1),
     ] {
         check(&shape, true, true);
+    }
+}
+
+/// Small whole numbers and all that is made of them on the way fit in 8 bits: bf16 loses nothing. Of
+/// other numbers it keeps 8 bits, so there is a difference to be seen.
+#[test]
+fn products_of_bf16() {
+    let shape = ConvShape {
+        batch: 3,
+        size: [13, 10],
+        in_channels: 65,
+        out_channels: 70,
+        ..BASE
+    };
+    let (inputs, outputs) = (3 * 130 * 65, 3 * 130 * 70);
+    let run = |x: &[f32], w: &[f32], dy: &[f32], precision| {
+        let x = Images {
+            data: x,
+            strides: strides(true, shape.size, 65),
+        };
+        let dy = Images {
+            data: dy,
+            strides: strides(true, shape.size, 70),
+        };
+        let (mut y, mut dx) = (vec![0.0f32; outputs], vec![0.0f32; inputs]);
+        let mut dw = vec![0.0f32; w.len()];
+        forward_in(precision, &shape, x, w, None, &mut y);
+        input_gradient_in(precision, &shape, dy, w, &mut dx);
+        weight_gradient_in(precision, &shape, x, dy, &mut dw);
+        [y, dx, dw]
+    };
+    let (x, w) = (numbers(inputs, 8), numbers(70 * 65 * 9, 9));
+    let dy = numbers(outputs, 10);
+    let whole = |x: &[f32], unit: f32| x.iter().map(|x| (x * 2.0).round() * unit).collect();
+    let (x2, w2, dy2): (Vec<f32>, Vec<f32>, Vec<f32>) =
+        (whole(&x, 1.0), whole(&w, 2.0), whole(&dy, 1.0));
+    let [y64, dx64, dw64] = {
+        let mut sums = [
+            vec![0.0f64; outputs],
+            vec![0.0f64; inputs],
+            vec![0.0f64; w.len()],
+        ];
+        each(&shape, |i, j, k| {
+            sums[0][k] += f64::from(x2[i]) * f64::from(w2[j]);
+            sums[1][i] += f64::from(dy2[k]) * f64::from(w2[j]);
+            sums[2][j] += f64::from(x2[i]) * f64::from(dy2[k]);
+        });
+        sums
+    };
+    let exact = run(&x2, &w2, &dy2, Precision::Bf16);
+    for (found, expected) in exact.iter().zip([&y64, &dx64, &dw64]) {
+        assert!(found.iter().zip(expected).all(|(f, e)| f64::from(*f) == *e));
+    }
+    let (rough, fine) = (
+        run(&x, &w, &dy, Precision::Bf16),
+        run(&x, &w, &dy, Precision::F32),
+    );
+    for (rough, fine) in rough.iter().zip(&fine) {
+        let square = |x: f32| f64::from(x) * f64::from(x);
+        let error: f64 = rough.iter().zip(fine).map(|(r, f)| square(r - f)).sum();
+        let size: f64 = fine.iter().map(|f| square(*f)).sum();
+        let relative = (error / size).sqrt();
+        assert!((1e-3..1e-2).contains(&relative), "{relative}");
     }
 }
 

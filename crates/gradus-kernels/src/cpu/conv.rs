@@ -55,6 +55,18 @@ impl ConvShape {
     }
 }
 
+/// What is multiplied. Sums are f32 in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Precision {
+    /// f32.
+    #[default]
+    F32,
+    /// bf16, with 8 significant bits, where that is estimated to be faster than f32: 3×3 filters with
+    /// stride 1 and 64 channels or more. Other convolutions stay in f32. The error is about 4e-3 of the
+    /// result.
+    Bf16,
+}
+
 /// An image batch in memory: element (n, h, w, c) is `data[n·s₀ + h·s₁ + w·s₂ + c·s₃]`.
 #[derive(Clone, Copy, Debug)]
 pub struct Images<'a> {
@@ -69,10 +81,25 @@ pub struct Images<'a> {
 /// # Panics
 /// If a slice is not of the size that `shape` says.
 pub fn forward(shape: &ConvShape, x: Images<'_>, w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
+    forward_in(Precision::F32, shape, x, w, bias, y);
+}
+
+/// [`forward`] with products of this precision.
+///
+/// # Panics
+/// As [`forward`].
+pub fn forward_in(
+    precision: Precision,
+    shape: &ConvShape,
+    x: Images<'_>,
+    w: &[f32],
+    bias: Option<&[f32]>,
+    y: &mut [f32],
+) {
     shape.check(w, y.len(), shape.outputs());
     shape.check_images(&x, shape.size, shape.in_channels);
     assert!(bias.is_none_or(|b| b.len() == shape.out_channels), "bias");
-    match winograd::method(shape).filter(|_| x.strides[3] == 1) {
+    match winograd::method(shape, precision).filter(|_| x.strides[3] == 1) {
         Some(method) => winograd::forward(shape, method, x, w, bias, y),
         None => direct::forward(shape, x, w, bias, y),
     }
@@ -83,9 +110,23 @@ pub fn forward(shape: &ConvShape, x: Images<'_>, w: &[f32], bias: Option<&[f32]>
 /// # Panics
 /// If a slice is not of the size that `shape` says.
 pub fn input_gradient(shape: &ConvShape, dy: Images<'_>, w: &[f32], dx: &mut [f32]) {
+    input_gradient_in(Precision::F32, shape, dy, w, dx);
+}
+
+/// [`input_gradient`] with products of this precision.
+///
+/// # Panics
+/// As [`input_gradient`].
+pub fn input_gradient_in(
+    precision: Precision,
+    shape: &ConvShape,
+    dy: Images<'_>,
+    w: &[f32],
+    dx: &mut [f32],
+) {
     shape.check(w, dx.len(), shape.inputs());
     shape.check_images(&dy, shape.out_size(), shape.out_channels);
-    match winograd::method(shape).filter(|_| dy.strides[3] == 1) {
+    match winograd::method(shape, precision).filter(|_| dy.strides[3] == 1) {
         Some(method) => winograd::input_gradient(shape, method, dy, w, dx),
         None => direct::input_gradient(shape, dy, w, dx),
     }
@@ -96,11 +137,25 @@ pub fn input_gradient(shape: &ConvShape, dy: Images<'_>, w: &[f32], dx: &mut [f3
 /// # Panics
 /// If a slice is not of the size that `shape` says.
 pub fn weight_gradient(shape: &ConvShape, x: Images<'_>, dy: Images<'_>, dw: &mut [f32]) {
+    weight_gradient_in(Precision::F32, shape, x, dy, dw);
+}
+
+/// [`weight_gradient`] with products of this precision.
+///
+/// # Panics
+/// As [`weight_gradient`].
+pub fn weight_gradient_in(
+    precision: Precision,
+    shape: &ConvShape,
+    x: Images<'_>,
+    dy: Images<'_>,
+    dw: &mut [f32],
+) {
     shape.check(dw, 0, 0);
     shape.check_images(&x, shape.size, shape.in_channels);
     shape.check_images(&dy, shape.out_size(), shape.out_channels);
     let last = x.strides[3] == 1 && dy.strides[3] == 1;
-    match winograd::method(shape).filter(|_| last) {
+    match winograd::method(shape, precision).filter(|_| last) {
         Some(method) => winograd::weight_gradient(shape, method, x, dy, dw),
         None => weight::weight_gradient(shape, x, dy, dw),
     }

@@ -6,6 +6,7 @@
 //! | set | lanes | vector registers | where |
 //! |---|---|---|---|
 //! | [`Avx512`] | 16 | 32 | x86-64 with AVX-512 F, BW, DQ, VL |
+//! | [`Avx512Half`] | 16 | 32 | the same with AVX-512 BF16, for products of bf16 |
 //! | [`Avx2`] | 8 | 16 | x86-64 with AVX2 and FMA |
 //! | [`Portable`] | 8 | – | everywhere; plain Rust that the compiler vectorises as it can |
 //!
@@ -23,7 +24,7 @@ mod x86;
 
 pub use portable::Portable;
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx512};
+pub use x86::{Avx2, Avx512, Avx512Half};
 
 /// Vectors of f32 of one instruction set.
 ///
@@ -87,6 +88,11 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     fn exp2_whole(self, n: Self::V) -> Self::V;
     /// The sum of the elements, in a fixed order.
     fn sum(self, a: Self::V) -> f32;
+    /// Two bf16 in each lane, nearest to `low` and `high`, halves to even. For bits only: a lane is no
+    /// number.
+    fn pair(self, low: Self::V, high: Self::V) -> Self::V;
+    /// low(a)·low(b) + high(a)·high(b) + c, of lanes that hold two bf16, summed in f32.
+    fn dot_pairs(self, a: Self::V, b: Self::V, c: Self::V) -> Self::V;
 }
 
 /// Something to compute with vectors.
@@ -142,6 +148,32 @@ fn detect() -> Level {
 #[inline]
 pub fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     dispatch_at(level(), kernel)
+}
+
+/// Run a kernel that multiplies pairs of bf16 with the best instruction set for that.
+#[inline]
+pub fn dispatch_half<K: Kernel>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    if level() == Level::Avx512
+        && let Some(simd) = Avx512Half::new()
+    {
+        return simd.vectorize(kernel);
+    }
+    dispatch(kernel)
+}
+
+/// Whether this processor multiplies bf16 itself (AVX-512 BF16); elsewhere that is emulated, and slower
+/// than f32.
+#[must_use]
+pub fn has_half() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        level() == Level::Avx512 && Avx512Half::new().is_some()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
 }
 
 /// Run a kernel with this instruction set, or the best below it that the processor has.
@@ -210,6 +242,12 @@ mod tests {
             check(s.if_nan(s.splat(f32::NAN), vb, va), &|_, b| b);
             check(s.max(s.splat(f32::NAN), vb), &|_, b| b);
             check(s.min(s.splat(f32::NAN), vb), &|_, b| b);
+            let half = |x: f32| {
+                let bits = x.to_bits();
+                f32::from_bits((bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff_0000)
+            };
+            let pairs = s.dot_pairs(s.pair(va, vb), s.pair(vb, va), s.splat(0.25));
+            check(pairs, &|a, b| 2.0 * half(a) * half(b) + 0.25);
             let sum: f32 = a.iter().sum();
             assert!((s.sum(va) - sum).abs() < 1e-4);
             for first in 0..=n {
@@ -231,5 +269,6 @@ mod tests {
         for level in [Level::Portable, Level::Avx2, Level::Avx512] {
             dispatch_at(level, Check);
         }
+        dispatch_half(Check);
     }
 }

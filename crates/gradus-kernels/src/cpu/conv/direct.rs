@@ -13,7 +13,7 @@ use rayon::prelude::*;
 
 use super::super::simd::{Kernel, Simd, dispatch};
 use super::panels::{self, Panel};
-use super::tile::{self, Run};
+use super::tile::{self, Run, Single};
 use super::window::{self, Window};
 use super::{ConvShape, Images, Shared, scratch};
 
@@ -366,7 +366,7 @@ impl Tiles<'_> {
             // these runs; every pixel of the output belongs to one task, which stores `width`
             // channels of it from `channel` on.
             unsafe {
-                tile::product::<S, MR, NV>(
+                tile::product::<S, Single, MR, NV>(
                     s,
                     self.a.as_ptr(),
                     &at,

@@ -16,6 +16,38 @@ pub(super) struct Run {
     pub(super) len: usize,
 }
 
+/// What a lane of both factors holds.
+pub(super) trait Factor: Copy + Send + Sync {
+    /// Whether it is two bf16.
+    const HALF: bool;
+    /// a·b + c.
+    fn add<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V;
+}
+
+/// A number.
+#[derive(Clone, Copy)]
+pub(super) struct Single;
+
+/// Two bf16, whose products are added up in f32.
+#[derive(Clone, Copy)]
+pub(super) struct Pair;
+
+impl Factor for Single {
+    const HALF: bool = false;
+    #[inline(always)]
+    fn add<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V {
+        s.fma(a, b, c)
+    }
+}
+
+impl Factor for Pair {
+    const HALF: bool = true;
+    #[inline(always)]
+    fn add<S: Simd>(s: S, a: S::V, b: S::V, c: S::V) -> S::V {
+        s.dot_pairs(a, b, c)
+    }
+}
+
 /// `out[m][..width] = bias[..width] + Σ a·B` for `MR` pixels, `NV` vectors of channels.
 ///
 /// `b` holds, for each number of each run, `NV` vectors.
@@ -26,7 +58,7 @@ pub(super) struct Run {
 /// writes, for m < `rows`; and (NV − 1)·LANES < width ≤ NV·LANES.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, clippy::needless_range_loop)]
-pub(super) unsafe fn product<S: Simd, const MR: usize, const NV: usize>(
+pub(super) unsafe fn product<S: Simd, F: Factor, const MR: usize, const NV: usize>(
     s: S,
     a: *const f32,
     at: &[usize; MR],
@@ -66,7 +98,7 @@ pub(super) unsafe fn product<S: Simd, const MR: usize, const NV: usize>(
                 for m in 0..MR {
                     let left = s.splat(*from[m].add(i));
                     for v in 0..NV {
-                        sum[m][v] = s.fma(left, right[v], sum[m][v]);
+                        sum[m][v] = F::add(s, left, right[v], sum[m][v]);
                     }
                 }
                 b = b.add(NV * S::LANES);
@@ -97,7 +129,7 @@ pub(super) unsafe fn product<S: Simd, const MR: usize, const NV: usize>(
 /// reads and writes of `rows` rows of `NV·LANES`; and (NV − 1)·LANES < width ≤ NV·LANES.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, clippy::needless_range_loop)]
-pub(super) unsafe fn outer<S: Simd, const MR: usize, const NV: usize>(
+pub(super) unsafe fn outer<S: Simd, F: Factor, const MR: usize, const NV: usize>(
     s: S,
     x: *const f32,
     g: *const f32,
@@ -129,7 +161,7 @@ pub(super) unsafe fn outer<S: Simd, const MR: usize, const NV: usize>(
                 for m in 0..MR {
                     let left = s.splat(*x.add(m));
                     for v in 0..NV {
-                        sum[m][v] = s.fma(left, right[v], sum[m][v]);
+                        sum[m][v] = F::add(s, left, right[v], sum[m][v]);
                     }
                 }
                 x = x.wrapping_add(x_step);

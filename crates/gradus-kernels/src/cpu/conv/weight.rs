@@ -12,7 +12,7 @@ use rayon::prelude::*;
 
 use super::super::simd::{Kernel, Simd, dispatch};
 use super::panels::{self, Panel};
-use super::tile;
+use super::tile::{self, Single};
 use super::window::{self, Window};
 use super::{ConvShape, Images, Shared, scratch};
 
@@ -294,7 +294,7 @@ impl Tiles<'_> {
         // SAFETY: `lines` and the steps are made for the window that `x` is a part of and for the
         // gradient `g`; the rows of this run and panel belong to this task alone.
         unsafe {
-            tile::outer::<S, MR, NV>(
+            tile::outer::<S, Single, MR, NV>(
                 s,
                 self.x.as_ptr().add(first),
                 self.g.as_ptr(),

@@ -17,22 +17,62 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-use super::super::simd::{Kernel, Simd, dispatch};
+use super::super::simd::{Kernel, Simd, dispatch, dispatch_half};
 use super::panels::{self, Panel};
-use super::tile::{self, Run};
-use super::{ConvShape, Images, Shared, scratch};
+use super::tile::{Run, product};
+use super::{ConvShape, Images, Precision, Shared, scratch};
 
 mod transform;
 mod weight;
 
-use transform::{Filter, Four, Input, Output, SIDE, Transform, Two, both};
+use transform::{Filter, Four, Input, Line, Output, SIDE, Transform, Two, TwoHalf, both};
 pub(super) use weight::weight_gradient;
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     Two,
+    TwoHalf,
     Four,
+}
+
+/// Runs `$body` with the type `$T` of a method.
+macro_rules! with_transform {
+    ($method:expr, $T:ident => $body:block) => {
+        match $method {
+            Method::Two => {
+                type $T = Two;
+                $body
+            }
+            Method::TwoHalf => {
+                type $T = TwoHalf;
+                $body
+            }
+            Method::Four => {
+                type $T = Four;
+                $body
+            }
+        }
+    };
+}
+use with_transform;
+
+/// Run a kernel of a method with the best instruction set.
+fn launch<T: Transform, K: Kernel<Output = ()>>(kernel: K) {
+    if T::HALF {
+        dispatch_half(kernel);
+    } else {
+        dispatch(kernel);
+    }
+}
+
+/// Rows of a product with `channels` terms: with bf16, channels that are `lanes` apart share one.
+fn rows<T: Transform>(channels: usize) -> usize {
+    if T::HALF {
+        channels.div_ceil(2 * panels::lanes()) * panels::lanes()
+    } else {
+        channels
+    }
 }
 
 /// What `GRADUS_WINOGRAD` allows: `off`, at most `2`, at most `4` (the default).
@@ -49,7 +89,7 @@ fn allowed() -> usize {
 ///
 /// Estimated in vector instructions from measurements on Zen 4: a product costs one, at the share of
 /// the peak that is reached, and the maps a fixed number per tile and vector of channels.
-pub(super) fn method(shape: &ConvShape) -> Option<Method> {
+pub(super) fn method(shape: &ConvShape, precision: Precision) -> Option<Method> {
     let fits = shape.kernel == [3, 3]
         && shape.stride == [1, 1]
         && shape.dilation == [1, 1]
@@ -66,7 +106,12 @@ pub(super) fn method(shape: &ConvShape) -> Option<Method> {
     let direct = (out[0] * out[1]) as f64 * 9.0 * products / 0.9;
     let two = tiles(2) * (16.0 * products / 0.8 + 120.0 * maps);
     let four = tiles(4) * (36.0 * products / 0.8 + 750.0 * maps);
+    let half_products = c.max(32.0) * k / 16.0;
+    let half = tiles(2) * (8.0 * half_products / 0.8 + 200.0 * maps);
     match allowed() {
+        2 | 4 if precision == Precision::Bf16 && half < two.min(four).min(direct) => {
+            Some(Method::TwoHalf)
+        }
         4 if four < two.min(direct) => Some(Method::Four),
         2 | 4 if two < direct => Some(Method::Two),
         _ => None,
@@ -134,16 +179,10 @@ pub(super) fn forward(
     };
     let (from, to) = (shape.size, shape.out_size());
     let k = shape.out_channels;
-    match method {
-        Method::Two => {
-            let tiles = Tiles::new::<Two>(from, to, shape.padding, shape.batch);
-            run::<Two>(tiles, x, &weights, false, k, bias, y);
-        }
-        Method::Four => {
-            let tiles = Tiles::new::<Four>(from, to, shape.padding, shape.batch);
-            run::<Four>(tiles, x, &weights, false, k, bias, y);
-        }
-    }
+    with_transform!(method, T => {
+        let tiles = Tiles::new::<T>(from, to, shape.padding, shape.batch);
+        run::<T>(tiles, x, &weights, false, k, bias, y);
+    });
 }
 
 /// ∂L/∂x, as [`super::input_gradient`] describes.
@@ -164,16 +203,10 @@ pub(super) fn input_gradient(
     let padding = shape.padding.map(|p| 2 - p);
     let (from, to) = (shape.out_size(), shape.size);
     let c = shape.in_channels;
-    match method {
-        Method::Two => {
-            let tiles = Tiles::new::<Two>(from, to, padding, shape.batch);
-            run::<Two>(tiles, dy, &weights, true, c, None, dx);
-        }
-        Method::Four => {
-            let tiles = Tiles::new::<Four>(from, to, padding, shape.batch);
-            run::<Four>(tiles, dy, &weights, true, c, None, dx);
-        }
-    }
+    with_transform!(method, T => {
+        let tiles = Tiles::new::<T>(from, to, padding, shape.batch);
+        run::<T>(tiles, dy, &weights, true, c, None, dx);
+    });
 }
 
 /// Bytes that the blocks of V and M of a task may take, so that they stay in the second-level cache.
@@ -207,29 +240,31 @@ fn run<T: Transform>(
     let channels = weights.channels;
     let places = T::SIDE * T::SIDE;
     // U in the order [panel][ξ][c][vectors].
-    scratch::with(places * channels * wide, |u| {
+    let rows = rows::<T>(channels);
+    scratch::with(places * rows * wide, |u| {
         let shared = Shared::new(u);
         let lanes = panels::lanes();
         let vectors: Vec<(usize, Panel, usize)> = cut
             .iter()
             .scan(0, |start, panel| {
                 let here = *start;
-                *start += places * channels * panel.vectors * lanes;
+                *start += places * rows * panel.vectors * lanes;
                 Some((0..panel.vectors).map(move |v| (here, *panel, v)))
             })
             .flatten()
             .collect();
-        (0..vectors.len() * channels.div_ceil(16))
+        (0..vectors.len() * rows.div_ceil(16))
             .into_par_iter()
             .for_each(|i| {
                 let (start, panel, vector) = vectors[i % vectors.len()];
                 let first = i / vectors.len() * 16;
-                dispatch(Filters::<T> {
+                launch::<T, _>(Filters::<T> {
                     weights,
                     turned,
                     panel,
                     vector,
-                    channels: [first, (first + 16).min(channels)],
+                    rows: [first, (first + 16).min(rows)],
+                    of: rows,
                     to: &shared,
                     start,
                     transform: std::marker::PhantomData,
@@ -237,7 +272,7 @@ fn run<T: Transform>(
             });
         let u: &[f32] = u;
         let out = Shared::new(y);
-        let pitch = [channels.next_multiple_of(lanes), wide];
+        let pitch = [rows.next_multiple_of(lanes), wide];
         let block = block::<T>(pitch[0] + pitch[1], BLOCK);
         (0..tiles.len().div_ceil(block))
             .into_par_iter()
@@ -247,7 +282,7 @@ fn run<T: Transform>(
                 let [vs, ms] = pitch.map(|p| places * place_step(count, p));
                 scratch::with(vs + ms, |memory| {
                     let (v, m) = memory.split_at_mut(vs);
-                    dispatch(Block::<T> {
+                    launch::<T, _>(Block::<T> {
                         tiles,
                         first,
                         count,
@@ -275,7 +310,9 @@ struct Filters<'a, T> {
     turned: bool,
     panel: Panel,
     vector: usize,
-    channels: [usize; 2],
+    /// Rows to make, of how many.
+    rows: [usize; 2],
+    of: usize,
     to: &'a Shared<'a>,
     /// Where the panel begins.
     start: usize,
@@ -288,43 +325,56 @@ impl<T: Transform> Kernel for Filters<'_, T> {
     #[inline(always)]
     #[allow(clippy::needless_range_loop)]
     fn run<S: Simd>(self, s: S) {
-        let source = self.weights;
         let first = self.vector * S::LANES;
         let width = S::LANES.min(self.panel.width - first);
         let wide = self.panel.vectors * S::LANES;
-        let mut lane = [0.0f32; 16];
-        for c in self.channels[0]..self.channels[1] {
-            let zero = s.splat(0.0);
-            let mut g = [[zero; SIDE]; SIDE];
-            for tap in 0..9 {
-                let from = source.start + c * source.in_step + tap;
-                for n in 0..width {
-                    lane[n] = source.data[from + (self.panel.first + first + n) * source.out_step];
-                }
-                let place = if self.turned { 8 - tap } else { tap };
-                // SAFETY: `lane` holds 16 numbers, as many as the longest vector.
-                g[place / 3][place % 3] = unsafe { s.load(lane.as_ptr()) };
-            }
-            both::<S, T, Filter>(s, &mut g, 3, T::SIDE);
-            for place in 0..T::SIDE * T::SIDE {
-                let at = self.start + (place * source.channels + c) * wide + first;
-                // SAFETY: this vector of this channel of the panel belongs to one task.
-                unsafe {
-                    s.store(
-                        self.to.pointer().add(at),
-                        g[place / T::SIDE][place % T::SIDE],
-                    );
-                }
-            }
+        for row in self.rows[0]..self.rows[1] {
+            let g = if T::HALF {
+                let low = row / S::LANES * 2 * S::LANES + row % S::LANES;
+                let (low, high) = (
+                    self.filters(s, low, first, width),
+                    self.filters(s, low + S::LANES, first, width),
+                );
+                transform::pair::<S, T>(s, &low, &high)
+            } else {
+                self.filters(s, row, first, width)
+            };
+            let at = self.start + row * wide + first;
+            // SAFETY: this vector of this row of the panel belongs to one task.
+            unsafe { transform::store::<S, T>(s, &g, self.to.pointer().add(at), self.of * wide) };
         }
     }
 }
 
-/// The input of one tile, a vector of channels from `c` on, transformed and stored.
+impl<T: Transform> Filters<'_, T> {
+    /// G g Gᵀ of channel c and `width` filters of the panel from `first` on; 0 beyond the channels.
+    #[inline(always)]
+    #[allow(clippy::needless_range_loop)]
+    fn filters<S: Simd>(&self, s: S, c: usize, first: usize, width: usize) -> [Line<S>; SIDE] {
+        let source = self.weights;
+        let mut g = [[s.splat(0.0); SIDE]; SIDE];
+        if c >= source.channels {
+            return g;
+        }
+        let mut lane = [0.0f32; 16];
+        for tap in 0..9 {
+            let from = source.start + c * source.in_step + tap;
+            for n in 0..width {
+                lane[n] = source.data[from + (self.panel.first + first + n) * source.out_step];
+            }
+            let place = if self.turned { 8 - tap } else { tap };
+            // SAFETY: `lane` holds 16 numbers, as many as the longest vector.
+            g[place / 3][place % 3] = unsafe { s.load(lane.as_ptr()) };
+        }
+        both::<S, T, Filter>(s, &mut g, 3, T::SIDE);
+        g
+    }
+}
+
+/// Bᵀ d B of one tile, a vector of channels from `c` on; 0 beyond the channels.
 ///
 /// # Safety
-/// `x` must be the batch that `tiles` describes, channels last; `to` must be valid for a vector at each
-/// multiple of `step` up to (m+2)².
+/// `x` must be the batch that `tiles` describes, channels last.
 #[inline(always)]
 #[allow(clippy::too_many_arguments, clippy::needless_range_loop)]
 unsafe fn transform_input<S: Simd, T: Transform>(
@@ -334,9 +384,7 @@ unsafe fn transform_input<S: Simd, T: Transform>(
     (image, [row, column]): (usize, [usize; 2]),
     c: usize,
     channels: usize,
-    to: *mut f32,
-    step: usize,
-) {
+) -> [Line<S>; SIDE] {
     let [sn, sh, sw, _] = x.strides;
     let top = row as isize - tiles.padding[0] as isize;
     let left = column as isize - tiles.padding[1] as isize;
@@ -355,7 +403,7 @@ unsafe fn transform_input<S: Simd, T: Transform>(
         }
         d
     } else {
-        let n = S::LANES.min(channels - c);
+        let n = S::LANES.min(channels.saturating_sub(c));
         let mut d = [[s.splat(0.0); SIDE]; SIDE];
         for i in 0..T::SIDE {
             let h = top + i as isize;
@@ -374,10 +422,7 @@ unsafe fn transform_input<S: Simd, T: Transform>(
         d
     };
     both::<S, T, Input>(s, &mut d, T::SIDE, T::SIDE);
-    for place in 0..T::SIDE * T::SIDE {
-        // SAFETY: the caller vouches for these places.
-        unsafe { s.store(to.add(place * step), d[place / T::SIDE][place % T::SIDE]) };
-    }
+    d
 }
 
 /// Some tiles, from input to output.
@@ -409,29 +454,27 @@ impl<T: Transform> Kernel for Block<'_, T> {
         let step = place_step(self.count, self.pitch[0]);
         for t in 0..self.count {
             let place = self.tiles.place::<T>(self.first + t);
-            for c in (0..self.channels).step_by(S::LANES) {
-                let at = t * self.pitch[0] + c;
+            let lanes = if T::HALF { 2 * S::LANES } else { S::LANES };
+            for c in (0..self.channels).step_by(lanes) {
+                let at = t * self.pitch[0] + c / lanes * S::LANES;
                 // SAFETY: `run` checked the images; V holds `pitch` numbers per place and tile, a
                 // multiple of the vector.
                 unsafe {
-                    let to = self.v.as_mut_ptr().add(at);
-                    transform_input::<S, T>(
-                        s,
-                        &self.tiles,
-                        &self.x,
-                        place,
-                        c,
-                        self.channels,
-                        to,
-                        step,
-                    );
+                    let (tiles, x, of) = (&self.tiles, &self.x, self.channels);
+                    let mut d = transform_input::<S, T>(s, tiles, x, place, c, of);
+                    if T::HALF {
+                        let high = c + S::LANES;
+                        let high = transform_input::<S, T>(s, tiles, x, place, high, of);
+                        d = transform::pair::<S, T>(s, &d, &high);
+                    }
+                    transform::store::<S, T>(s, &d, self.v.as_mut_ptr().add(at), step);
                 }
             }
         }
         let mut u = 0;
         let mut column = 0;
         for panel in self.cut {
-            let len = self.channels * panel.vectors * S::LANES;
+            let len = rows::<T>(self.channels) * panel.vectors * S::LANES;
             for place in 0..T::SIDE * T::SIDE {
                 let from = &self.u[u + place * len..][..len];
                 match (S::REGISTERS, panel.vectors) {
@@ -462,7 +505,7 @@ impl<T: Transform> Block<'_, T> {
     ) {
         let run = [Run {
             start: 0,
-            len: self.channels,
+            len: rows::<T>(self.channels),
         }];
         let v = place * place_step(self.count, self.pitch[0]);
         let m = place * place_step(self.count, self.pitch[1]) + column;
@@ -473,7 +516,7 @@ impl<T: Transform> Block<'_, T> {
             let to: [usize; MR] = std::array::from_fn(|i| row(i) * self.pitch[1]);
             // SAFETY: V and M hold `count` tiles of their pitch per place; U one panel of this place.
             unsafe {
-                tile::product::<S, MR, NV>(
+                product::<S, T::Factor, MR, NV>(
                     s,
                     self.v.as_ptr().add(v),
                     &at,

@@ -113,4 +113,27 @@ unsafe impl Simd for Portable {
     fn sum(self, a: V) -> f32 {
         ((a[0] + a[4]) + (a[2] + a[6])) + ((a[1] + a[5]) + (a[3] + a[7]))
     }
+    #[inline(always)]
+    fn pair(self, low: V, high: V) -> V {
+        zip(low, high, |low, high| {
+            f32::from_bits((half(high) & 0xffff_0000) | (half(low) >> 16))
+        })
+    }
+    #[inline(always)]
+    fn dot_pairs(self, a: V, b: V, c: V) -> V {
+        let low = |x: f32| f32::from_bits(x.to_bits() << 16);
+        let high = |x: f32| f32::from_bits(x.to_bits() & 0xffff_0000);
+        std::array::from_fn(|i| (low(a[i]) * low(b[i]) + high(a[i]) * high(b[i])) + c[i])
+    }
+}
+
+/// The bits of x rounded to bf16, in the upper half; a number that is none stays none.
+#[inline(always)]
+fn half(x: f32) -> u32 {
+    let bits = x.to_bits();
+    if x.is_nan() {
+        bits | 0x0040_0000
+    } else {
+        bits + 0x7fff + ((bits >> 16) & 1)
+    }
 }

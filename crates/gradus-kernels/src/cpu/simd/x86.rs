@@ -8,6 +8,10 @@ use super::{Kernel, Simd};
 #[derive(Clone, Copy, Debug)]
 pub struct Avx512(());
 
+/// [`Avx512`] where the processor has AVX-512 BF16 too.
+#[derive(Clone, Copy, Debug)]
+pub struct Avx512Half(());
+
 /// Eight lanes; the processor has AVX2 and FMA.
 #[derive(Clone, Copy, Debug)]
 pub struct Avx2(());
@@ -30,6 +34,26 @@ impl Avx512 {
     pub fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
         #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,fma,avx2")]
         fn inner<K: Kernel>(simd: Avx512, kernel: K) -> K::Output {
+            kernel.run(simd)
+        }
+        // SAFETY: `self` exists only where these were detected.
+        unsafe { inner(self, kernel) }
+    }
+}
+
+impl Avx512Half {
+    /// If this processor has it.
+    #[inline]
+    #[must_use]
+    pub fn new() -> Option<Self> {
+        (Avx512::new().is_some() && is_x86_feature_detected!("avx512bf16")).then_some(Self(()))
+    }
+
+    /// Run a kernel compiled for this set.
+    #[inline]
+    pub fn vectorize<K: Kernel>(self, kernel: K) -> K::Output {
+        #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma,avx2")]
+        fn inner<K: Kernel>(simd: Avx512Half, kernel: K) -> K::Output {
             kernel.run(simd)
         }
         // SAFETY: `self` exists only where these were detected.
@@ -73,8 +97,11 @@ macro_rules! lanewise {
     };
 }
 
+/// The vectors of both AVX-512 sets, which differ in the products of bf16 only.
+macro_rules! sixteen_lanes {
+    ($name:ident { $($half:tt)* }) => {
 // SAFETY: loads and stores touch 16 elements, or the n that the mask lets through.
-unsafe impl Simd for Avx512 {
+unsafe impl Simd for $name {
     type V = __m512;
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
@@ -130,6 +157,71 @@ unsafe impl Simd for Avx512 {
             let high = _mm512_extractf32x8_ps::<1>(a);
             sum8(_mm256_add_ps(low, high))
         }
+    }
+    $($half)*
+}
+    };
+}
+
+sixteen_lanes!(Avx512 {
+    #[inline(always)]
+    fn pair(self, low: __m512, high: __m512) -> __m512 {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let low = _mm512_srli_epi32::<16>(half(low));
+            let high = _mm512_and_si512(half(high), _mm512_set1_epi32(-65536));
+            _mm512_castsi512_ps(_mm512_or_si512(low, high))
+        }
+    }
+    #[inline(always)]
+    fn dot_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let low = |x| _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_castps_si512(x)));
+            let high = |x| {
+                let bits = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(-65536));
+                _mm512_castsi512_ps(bits)
+            };
+            let sum = _mm512_fmadd_ps(low(a), low(b), _mm512_mul_ps(high(a), high(b)));
+            _mm512_add_ps(sum, c)
+        }
+    }
+});
+
+sixteen_lanes!(Avx512Half {
+    #[inline(always)]
+    fn pair(self, low: __m512, high: __m512) -> __m512 {
+        // SAFETY: `self` proves that the processor has the instructions; both types are 256 bits.
+        unsafe {
+            let low: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(low));
+            let high: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(high));
+            let high = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(high));
+            _mm512_castsi512_ps(_mm512_or_si512(_mm512_cvtepu16_epi32(low), high))
+        }
+    }
+    #[inline(always)]
+    fn dot_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        // SAFETY: `self` proves that the processor has the instruction; all types are 512 bits.
+        unsafe {
+            let (a, b): (__m512bh, __m512bh) = (std::mem::transmute(a), std::mem::transmute(b));
+            _mm512_dpbf16_ps(c, a, b)
+        }
+    }
+});
+
+/// The bits of x rounded to bf16, in the upper half of each lane; a number that is none stays none.
+///
+/// # Safety
+/// The processor must have AVX-512 F.
+#[inline(always)]
+unsafe fn half(x: __m512) -> __m512i {
+    // SAFETY: the caller vouches for AVX-512.
+    unsafe {
+        let bits = _mm512_castps_si512(x);
+        let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+        let rounded = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+        let none = _mm512_or_si512(bits, _mm512_set1_epi32(0x0040_0000));
+        _mm512_mask_blend_epi32(_mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x), rounded, none)
     }
 }
 
@@ -192,6 +284,35 @@ unsafe impl Simd for Avx2 {
     fn sum(self, a: __m256) -> f32 {
         // SAFETY: `self` proves that the processor has the instructions.
         unsafe { sum8(a) }
+    }
+    #[inline(always)]
+    fn pair(self, low: __m256, high: __m256) -> __m256 {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let half = |x: __m256| {
+                let bits = _mm256_castps_si256(x);
+                let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+                let more = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+                let rounded = _mm256_castsi256_ps(_mm256_add_epi32(bits, more));
+                let none = _mm256_or_si256(bits, _mm256_set1_epi32(0x0040_0000));
+                let is_none = _mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
+                let bits = _mm256_blendv_ps(rounded, _mm256_castsi256_ps(none), is_none);
+                _mm256_castps_si256(bits)
+            };
+            let low = _mm256_srli_epi32::<16>(half(low));
+            let high = _mm256_and_si256(half(high), _mm256_set1_epi32(-65536));
+            _mm256_castsi256_ps(_mm256_or_si256(low, high))
+        }
+    }
+    #[inline(always)]
+    fn dot_pairs(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+        // SAFETY: `self` proves that the processor has the instructions.
+        unsafe {
+            let low = |x| _mm256_castsi256_ps(_mm256_slli_epi32::<16>(_mm256_castps_si256(x)));
+            let high = |x| _mm256_and_ps(x, _mm256_castsi256_ps(_mm256_set1_epi32(-65536)));
+            let sum = _mm256_fmadd_ps(low(a), low(b), _mm256_mul_ps(high(a), high(b)));
+            _mm256_add_ps(sum, c)
+        }
     }
 }
 

@@ -12,8 +12,10 @@ use rayon::prelude::*;
 use super::super::super::simd::{Kernel, Simd, dispatch};
 use super::super::panels::{self, Panel};
 use super::super::{ConvShape, Images, Shared, scratch, tile};
-use super::transform::{FilterGradient, Four, OutputGradient, SIDE, Transform, Two, both};
-use super::{BLOCK, Method, Tiles, block, place_step, transform_input};
+use super::transform::{
+    self, FilterGradient, Four, Line, OutputGradient, SIDE, Transform, Two, TwoHalf, both,
+};
+use super::{BLOCK, Method, Tiles, block, launch, place_step, transform_input, with_transform};
 
 /// Pieces of the tiles, at most; a power of two.
 const PIECES: usize = 16;
@@ -30,10 +32,9 @@ pub(in super::super) fn weight_gradient(
     dy: Images<'_>,
     dw: &mut [f32],
 ) {
-    match method {
-        Method::Two => run::<Two>(shape, x, dy, dw),
-        Method::Four => run::<Four>(shape, x, dy, dw),
-    }
+    with_transform!(method, T => {
+        run::<T>(shape, x, dy, dw);
+    });
 }
 
 fn run<T: Transform>(shape: &ConvShape, x: Images<'_>, dy: Images<'_>, dw: &mut [f32]) {
@@ -64,7 +65,7 @@ fn run<T: Transform>(shape: &ConvShape, x: Images<'_>, dy: Images<'_>, dw: &mut 
             let len: usize = pitch.iter().map(|p| places * place_step(most, *p)).sum();
             scratch::with(len + ROWS, |memory| {
                 for from in (first..last).step_by(block) {
-                    dispatch(Block::<T> {
+                    launch::<T, _>(Block::<T> {
                         tiles,
                         first: from,
                         count: block.min(last - from),
@@ -134,29 +135,29 @@ impl<T: Transform> Kernel for Block<'_, T> {
         let [vs, zs] = self.pitch.map(|p| place_step(self.count, p));
         // V may be read a few numbers beyond the last tile's channels.
         let (v, z) = std::mem::take(&mut self.memory).split_at_mut(places * vs + ROWS);
-        for t in 0..self.count {
-            let place = self.tiles.place::<T>(self.first + t);
+        // With bf16 two tiles share a row.
+        let tiles = if T::HALF { 2 } else { 1 };
+        for t in (0..self.count).step_by(tiles) {
             for c in (0..self.channels).step_by(S::LANES) {
-                // SAFETY: the caller checked the images; V holds whole vectors of channels.
+                let mut d = self.input(s, t, c);
+                if T::HALF {
+                    d = transform::pair::<S, T>(s, &d, &self.input(s, t + 1, c));
+                }
+                // SAFETY: V holds whole vectors of channels.
                 unsafe {
-                    let to = v.as_mut_ptr().add(t * self.pitch[0] + c);
-                    transform_input::<S, T>(
-                        s,
-                        &self.tiles,
-                        &self.x,
-                        place,
-                        c,
-                        self.channels,
-                        to,
-                        vs,
-                    );
+                    let to = v.as_mut_ptr().add(t / tiles * self.pitch[0] + c);
+                    transform::store::<S, T>(s, &d, to, vs);
                 }
             }
             for k in (0..self.filters).step_by(S::LANES) {
-                // SAFETY: as above, for Z and the filters.
+                let mut y = self.gradient(s, t, k);
+                if T::HALF {
+                    y = transform::pair::<S, T>(s, &y, &self.gradient(s, t + 1, k));
+                }
+                // SAFETY: Z holds whole vectors of filters.
                 unsafe {
-                    let to = z.as_mut_ptr().add(t * self.pitch[1] + k);
-                    self.transform_gradient(s, place, k, to, zs);
+                    let to = z.as_mut_ptr().add(t / tiles * self.pitch[1] + k);
+                    transform::store::<S, T>(s, &y, to, zs);
                 }
             }
         }
@@ -201,12 +202,16 @@ impl<T: Transform> Block<'_, T> {
         // SAFETY: V and Z hold `count` tiles, and V some more numbers, so that MR can be read from any
         // channel; these rows and this panel of the place belong to this task.
         unsafe {
-            tile::outer::<S, MR, NV>(
+            tile::outer::<S, T::Factor, MR, NV>(
                 s,
                 x.as_ptr(),
                 g.as_ptr(),
                 &[(0, 0)],
-                self.count,
+                if T::HALF {
+                    self.count.div_ceil(2)
+                } else {
+                    self.count
+                },
                 self.pitch[0],
                 self.pitch[1],
                 self.sums.pointer().add(to),
@@ -217,20 +222,25 @@ impl<T: Transform> Block<'_, T> {
         }
     }
 
-    /// A dy Aᵀ of one tile, a vector of filters from `k` on.
-    ///
-    /// # Safety
-    /// `to` must be valid for a vector at each multiple of `step` up to (m+2)².
+    /// Bᵀ d B of tile t of the block, a vector of channels from `c` on; 0 beyond the block.
+    #[inline(always)]
+    fn input<S: Simd>(&self, s: S, t: usize, c: usize) -> [Line<S>; SIDE] {
+        if t >= self.count {
+            return [[s.splat(0.0); SIDE]; SIDE];
+        }
+        let place = self.tiles.place::<T>(self.first + t);
+        // SAFETY: the caller of the pass checked the images.
+        unsafe { transform_input::<S, T>(s, &self.tiles, &self.x, place, c, self.channels) }
+    }
+
+    /// A dy Aᵀ of tile t of the block, a vector of filters from `k` on; 0 beyond the block.
     #[inline(always)]
     #[allow(clippy::needless_range_loop)]
-    unsafe fn transform_gradient<S: Simd>(
-        &self,
-        s: S,
-        (image, [row, column]): (usize, [usize; 2]),
-        k: usize,
-        to: *mut f32,
-        step: usize,
-    ) {
+    fn gradient<S: Simd>(&self, s: S, t: usize, k: usize) -> [Line<S>; SIDE] {
+        if t >= self.count {
+            return [[s.splat(0.0); SIDE]; SIDE];
+        }
+        let (image, [row, column]) = self.tiles.place::<T>(self.first + t);
         let [sn, sh, sw, _] = self.dy.strides;
         let [height, width] = self.tiles.to;
         let n = S::LANES.min(self.filters - k);
@@ -258,10 +268,7 @@ impl<T: Transform> Block<'_, T> {
             y
         };
         both::<S, T, OutputGradient>(s, &mut y, T::OUT, T::SIDE);
-        for place in 0..T::SIDE * T::SIDE {
-            // SAFETY: the caller vouches for these places.
-            unsafe { s.store(to.add(place * step), y[place / T::SIDE][place % T::SIDE]) };
-        }
+        y
     }
 }
 
