@@ -52,6 +52,20 @@ pub(crate) fn at_piece<'a>(x: &'a [f32], start: usize, piece: &[f32]) -> &'a [f3
     &x[start..start + piece.len()]
 }
 
+/// Vectors that cover the channels of a pixel: where each begins and how many elements it has.
+///
+/// Where there are enough channels all are full: the last reaches back into the one before.
+#[inline(always)]
+pub(crate) fn channel_vectors<S: Simd>(
+    _: S,
+    channels: usize,
+) -> impl Iterator<Item = (usize, usize)> {
+    let n = S::LANES.min(channels);
+    (0..channels)
+        .step_by(S::LANES)
+        .map(move |c| (c.min(channels - n), n))
+}
+
 /// n elements from `x[at]` on, the rest of the vector 0.
 ///
 /// # Safety

@@ -60,6 +60,16 @@ pub unsafe trait Simd: Copy + Send + Sync + 'static {
     /// # Safety
     /// `p` must be valid for writes of n elements.
     unsafe fn store_first(self, p: *mut f32, v: Self::V, n: usize);
+    /// The first n ≤ `LANES` bytes from `p` as numbers, the rest 0.
+    ///
+    /// # Safety
+    /// `p` must be valid for reads of n bytes.
+    unsafe fn load_bytes(self, p: *const u8, n: usize) -> Self::V;
+    /// The first n ≤ `LANES` elements, whole numbers in 0…255, to `p` as bytes.
+    ///
+    /// # Safety
+    /// `p` must be valid for writes of n bytes.
+    unsafe fn store_bytes(self, p: *mut u8, v: Self::V, n: usize);
     /// a + b.
     fn add(self, a: Self::V, b: Self::V) -> Self::V;
     /// a − b.
@@ -260,6 +270,19 @@ mod tests {
                 unsafe { s.store(out.as_mut_ptr(), s.load_first(a.as_ptr(), first)) };
                 assert_eq!(out[..first], a[..first]);
                 assert!(out[first..].iter().all(|x| *x == 0.0));
+                let bytes: Vec<u8> = (0..n).map(|i| (255 - 13 * i) as u8).collect();
+                let mut copy = vec![9; n];
+                // SAFETY: all three hold LANES elements.
+                unsafe {
+                    let v = s.load_bytes(bytes.as_ptr(), first);
+                    s.store(out.as_mut_ptr(), v);
+                    s.store_bytes(copy.as_mut_ptr(), v, first);
+                }
+                for i in 0..n {
+                    let inside = i < first;
+                    assert_eq!(out[i], if inside { f32::from(bytes[i]) } else { 0.0 });
+                    assert_eq!(copy[i], if inside { bytes[i] } else { 9 });
+                }
             }
         }
     }

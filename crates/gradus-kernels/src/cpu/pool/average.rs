@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::super::pieces::{Rows, Terms, read, sum_up, write};
+use super::super::pieces::{Rows, Terms, channel_vectors, read, sum_up, write};
 use super::super::simd::{Kernel, Simd, dispatch};
 use super::PoolShape;
 use super::windows::{Axis, each_rows};
@@ -162,8 +162,7 @@ impl Kernel for Forward<'_> {
                 let share = s.splat(share(&self.shape, inside, self.count_padding));
                 let from = ((image * height + top) * width + left) * channels;
                 let to = (row * w + j) * channels;
-                for c in (0..channels).step_by(S::LANES) {
-                    let n = S::LANES.min(channels - c);
+                for (c, n) in channel_vectors(s, channels) {
                     let mut sum = s.splat(0.0);
                     for u in 0..vertical.len() {
                         for v in 0..horizontal.len() {
@@ -207,8 +206,7 @@ impl Kernel for Backward<'_> {
             let vertical = rows.covering(i);
             for (j, horizontal) in covering.iter().enumerate() {
                 let to = (row * width + j) * channels;
-                for c in (0..channels).step_by(S::LANES) {
-                    let n = S::LANES.min(channels - c);
+                for (c, n) in channel_vectors(s, channels) {
                     let mut sum = s.splat(0.0);
                     for o in vertical.clone() {
                         for p in horizontal.clone() {

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::super::pieces::{MOST_LANES, read, write};
+use super::super::pieces::{channel_vectors, read, write};
 use super::super::simd::{Kernel, Simd, dispatch};
 use super::PoolShape;
 use super::windows::{Axis, each_rows};
@@ -122,8 +122,7 @@ impl<const INDEX: bool> Kernel for Forward<'_, INDEX> {
                     size: [vertical.len(), horizontal.len()],
                 };
                 let to = (row * w + j) * channels;
-                for c in (0..channels).step_by(S::LANES) {
-                    let n = S::LANES.min(channels - c);
+                for (c, n) in channel_vectors(s, channels) {
                     // The two usual windows with their loops unrolled.
                     let (best, place) = match window.size {
                         // SAFETY: the places of a window inside of the image, n channels of them.
@@ -133,10 +132,12 @@ impl<const INDEX: bool> Kernel for Forward<'_, INDEX> {
                         // SAFETY: as above.
                         size => unsafe { window.best(s, self.x, c, n, size) },
                     };
-                    // SAFETY: `y` has a place for each output of its rows.
-                    unsafe { write(s, self.y, to + c, best, n) };
-                    if INDEX {
-                        store_index(s, place, &mut self.index[to + c..to + c + n]);
+                    // SAFETY: `y`, and `index` if there is one, have a place for each output.
+                    unsafe {
+                        write(s, self.y, to + c, best, n);
+                        if INDEX {
+                            s.store_bytes(self.index.as_mut_ptr().add(to + c), place, n);
+                        }
                     }
                 }
             }
@@ -187,17 +188,6 @@ impl Window {
     }
 }
 
-/// Whole numbers below 256, as bytes.
-#[inline(always)]
-fn store_index<S: Simd>(s: S, v: S::V, index: &mut [u8]) {
-    let mut buffer = [0.0f32; MOST_LANES];
-    // SAFETY: no vector has more than MOST_LANES elements.
-    unsafe { s.store(buffer.as_mut_ptr(), v) };
-    // 2²³ + i has the bits of i at its end.
-    let bytes = buffer.map(|i| (i + 8_388_608.0).to_bits() as u8);
-    index.copy_from_slice(&bytes[..index.len()]);
-}
-
 /// Some rows of dx, from number `first` of all images on.
 struct Backward<'a> {
     shape: PoolShape,
@@ -227,16 +217,17 @@ impl Kernel for Backward<'_> {
             let vertical = rows.covering(i);
             for (j, horizontal) in covering.iter().enumerate() {
                 let to = (row * width + j) * channels;
-                for c in (0..channels).step_by(S::LANES) {
-                    let n = S::LANES.min(channels - c);
+                for (c, n) in channel_vectors(s, channels) {
                     let mut sum = zero;
                     for o in vertical.clone() {
                         for p in horizontal.clone() {
                             let at = ((image * h + o) * w + p) * channels + c;
                             let place = rows.place(i, o) * kernel[1] + columns.place(j, p);
-                            let chosen = load_index(s, &self.index[at..at + n]);
-                            // SAFETY: `dy` is as long as `index`, which has just been read.
-                            let dy = unsafe { read(s, self.dy, at, n) };
+                            // SAFETY: an output of this image; `index` is as long as `dy`.
+                            let (dy, chosen) = unsafe {
+                                let index = self.index.as_ptr().add(at);
+                                (read(s, self.dy, at, n), s.load_bytes(index, n))
+                            };
                             let distance = s.abs(s.sub(chosen, s.splat(place as f32)));
                             sum = s.add(sum, s.if_greater(half, distance, dy, zero));
                         }
@@ -247,14 +238,4 @@ impl Kernel for Backward<'_> {
             }
         }
     }
-}
-
-/// Bytes, as numbers.
-#[inline(always)]
-fn load_index<S: Simd>(s: S, index: &[u8]) -> S::V {
-    let mut bytes = [0; MOST_LANES];
-    bytes[..index.len()].copy_from_slice(index);
-    let buffer = bytes.map(f32::from);
-    // SAFETY: no vector has more than MOST_LANES elements.
-    unsafe { s.load(buffer.as_ptr()) }
 }

@@ -51,6 +51,24 @@ unsafe impl Simd for Portable {
         unsafe { std::ptr::copy_nonoverlapping(v.as_ptr(), p, n.min(8)) }
     }
     #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8, n: usize) -> V {
+        // SAFETY: the caller vouches for n ≤ 8 bytes.
+        std::array::from_fn(|i| {
+            if i < n {
+                f32::from(unsafe { *p.add(i) })
+            } else {
+                0.0
+            }
+        })
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: V, n: usize) {
+        for (i, x) in v.into_iter().take(n).enumerate() {
+            // SAFETY: the caller vouches for n ≤ 8 bytes.
+            unsafe { p.add(i).write(x as u8) };
+        }
+    }
+    #[inline(always)]
     fn add(self, a: V, b: V) -> V {
         zip(a, b, |a, b| a + b)
     }

@@ -131,6 +131,30 @@ unsafe impl Simd for $name {
         // SAFETY: lanes whose bit is 0 are not written.
         unsafe { _mm512_mask_storeu_ps(p, first(n), v) }
     }
+    #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8, n: usize) -> __m512 {
+        // SAFETY: the caller vouches for n bytes; those whose bit is 0 are not read.
+        unsafe {
+            let bytes = if n == 16 {
+                _mm_loadu_si128(p.cast())
+            } else {
+                _mm_maskz_loadu_epi8(first(n), p.cast())
+            };
+            _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(bytes))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: __m512, n: usize) {
+        // SAFETY: the caller vouches for n bytes; those whose bit is 0 are not written.
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v));
+            if n == 16 {
+                _mm_storeu_si128(p.cast(), bytes);
+            } else {
+                _mm_mask_storeu_epi8(p.cast(), first(n), bytes);
+            }
+        }
+    }
     lanewise! {
         fn add(a, b) = _mm512_add_ps(a, b);
         fn sub(a, b) = _mm512_sub_ps(a, b);
@@ -261,6 +285,37 @@ unsafe impl Simd for Avx2 {
     unsafe fn store_first(self, p: *mut f32, v: __m256, n: usize) {
         // SAFETY: lanes whose mask is 0 are not written.
         unsafe { _mm256_maskstore_ps(p, mask(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn load_bytes(self, p: *const u8, n: usize) -> __m256 {
+        // SAFETY: the caller vouches for n bytes; fewer than 8 go through a buffer.
+        unsafe {
+            let bytes = if n == 8 {
+                _mm_loadl_epi64(p.cast())
+            } else {
+                let mut buffer = [0u8; 8];
+                std::ptr::copy_nonoverlapping(p, buffer.as_mut_ptr(), n.min(8));
+                _mm_loadl_epi64(buffer.as_ptr().cast())
+            };
+            _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(bytes))
+        }
+    }
+    #[inline(always)]
+    unsafe fn store_bytes(self, p: *mut u8, v: __m256, n: usize) {
+        // SAFETY: the caller vouches for n bytes; fewer than 8 go through a buffer.
+        unsafe {
+            let wide = _mm256_cvtps_epi32(v);
+            let low = _mm256_castsi256_si128(wide);
+            let half = _mm_packus_epi32(low, _mm256_extracti128_si256::<1>(wide));
+            let bytes = _mm_packus_epi16(half, half);
+            if n == 8 {
+                _mm_storel_epi64(p.cast(), bytes);
+            } else {
+                let mut buffer = [0u8; 8];
+                _mm_storel_epi64(buffer.as_mut_ptr().cast(), bytes);
+                std::ptr::copy_nonoverlapping(buffer.as_ptr(), p, n.min(8));
+            }
+        }
     }
     lanewise! {
         fn add(a, b) = _mm256_add_ps(a, b);
