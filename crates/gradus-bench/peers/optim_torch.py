@@ -25,7 +25,7 @@ class Lion:
         torch._foreach_lerp_(self.m, g, 1 - self.betas[1])
 
 
-print(json.dumps({"torch": torch.__version__, "threads": torch.get_num_threads()}), flush=True)
+print(json.dumps({"version": f"torch {torch.__version__}", "threads": torch.get_num_threads()}), flush=True)
 kept, optimizer = None, None
 for line in sys.stdin:
     ask = json.loads(line)

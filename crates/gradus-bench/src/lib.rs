@@ -4,14 +4,27 @@
 //! machine that slows down slows both; what is printed is the median over the rounds and their
 //! spread. Nothing else may run on the machine meanwhile.
 //!
+//! `gradus bench kernels` is [`kernels::measure`]: the passes of each convolution alone.
+//!
+//! `gradus bench step` is [`step::measure`]: a training step of a model beside PyTorch, JAX and plain
+//! Burn, and [`step::lockstep`], which proves that they compute the same.
+//!
 //! `gradus bench optimizers` is [`optimizers::Measurement::run`]: what every optimizer reaches on the
 //! built-in images.
 
+pub mod kernels;
 mod memory;
 mod model;
 pub mod optim;
 pub mod optimizers;
+mod peaks;
 mod peer;
+mod process;
+mod statistics;
+pub mod step;
+
+pub use peaks::Peaks;
+pub use statistics::Spread;
 
 /// What can go wrong in a measurement.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +36,28 @@ pub enum BenchError {
     /// An optimizer that a bare step cannot run.
     #[error("`{0}` needs gradients at other weights and cannot be timed by its step alone")]
     NeedsClosure(String),
-    /// PyTorch was asked for and is not there, or broke off.
-    #[error("PyTorch cannot be measured with {python}: {problem}")]
+    /// The model cannot be built.
+    #[error(transparent)]
+    Model(#[from] gradus_nn::NnError),
+    /// Weights could not be handed over, or a device failed.
+    #[error(transparent)]
+    Train(#[from] gradus_train::TrainError),
+    /// A file could not be written.
+    #[error("cannot write {}: {source}", path.display())]
+    Io {
+        /// Where.
+        path: std::path::PathBuf,
+        /// The operating system's reason.
+        source: std::io::Error,
+    },
+    /// What was asked for makes no sense or does not exist.
+    #[error("{0}")]
+    Settings(String),
+    /// A library was asked for and is not there, or broke off.
+    #[error("{library} cannot be measured with {python}: {problem}")]
     Peer {
+        /// The library.
+        library: &'static str,
         /// The interpreter.
         python: String,
         /// What happened.

@@ -5,10 +5,12 @@ pub use crate::memory::Bandwidth;
 use crate::memory::bandwidth;
 use crate::model::{Tensors, forget_graphs};
 use crate::peer::Peer;
+use crate::statistics::median;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 use gradus_optim::{ModelOptimizer, OptimizerConfig, RuleConfig, Value};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
 use std::time::{Duration, Instant};
 
 /// What to measure.
@@ -60,6 +62,12 @@ pub struct Line {
     pub ratio: f64,
 }
 
+/// The answer of `optim_torch.py`, in milliseconds.
+#[derive(Deserialize)]
+struct Times {
+    ms: Vec<f64>,
+}
+
 /// The cases: one large tensor, a network, many small tensors.
 pub fn cases() -> [(&'static str, Vec<Vec<usize>>); 3] {
     [
@@ -107,7 +115,9 @@ pub fn measure(
             return Err(BenchError::NeedsClosure(config.to_string()));
         }
     }
-    let mut peer = settings.python.as_deref().map(Peer::start).transpose()?;
+    let mut peer = (settings.python.as_deref())
+        .map(|python| Peer::start(python, "optim_torch.py"))
+        .transpose()?;
     say("memory bandwidth");
     let mut report = Report {
         torch: peer.as_ref().map(|peer| peer.version.clone()),
@@ -169,9 +179,13 @@ fn one(
         if let Some(peer) = peer {
             let mut kept = Vec::new();
             for (variant, side, mut rounds) in std::mem::take(&mut theirs) {
-                match peer.round(name, variant, shapes, settings.steps)? {
+                let question = json!({
+                    "optimizer": name, "variant": variant, "shapes": shapes,
+                    "steps": settings.steps,
+                });
+                match peer.ask::<Times>(&question)? {
                     Ok(times) => {
-                        rounds.push(median(times));
+                        rounds.push(median(times.ms));
                         kept.push((variant, side, rounds));
                     }
                     Err(why) => report.skipped.push(format!("{case}, {side} {name}: {why}")),
@@ -267,12 +281,6 @@ fn bytes_per_parameter(config: &OptimizerConfig) -> f64 {
             .map_or(0, |entry| entry.slots),
     };
     12.0 + 8.0 * slots as f64
-}
-
-/// The middle value; zero of none.
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,6 +1,9 @@
 //! `gradus bench`: how fast, beside others in the same run.
 
+mod kernels;
 mod optimizers;
+mod profile;
+mod step;
 
 use clap::{Args, Subcommand};
 use gradus_bench::optim::{Report, Settings, measure};
@@ -24,6 +27,9 @@ pub(crate) struct BenchArgs {
 enum Verb {
     Optim(OptimArgs),
     Optimizers(optimizers::OptimizersArgs),
+    Kernels(kernels::KernelsArgs),
+    Step(step::StepArgs),
+    Profile(profile::ProfileArgs),
 }
 
 /// Time one optimizer step of a whole module beside Burn's and PyTorch's
@@ -64,6 +70,9 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
     match &args.verb {
         Verb::Optim(args) => optim(args),
         Verb::Optimizers(args) => optimizers::run(args),
+        Verb::Kernels(args) => kernels::run(args),
+        Verb::Step(args) => step::run(args),
+        Verb::Profile(args) => profile::run(args),
     }
 }
 
@@ -137,12 +146,12 @@ fn text(found: &Found) -> String {
     ];
     let mut lines = vec![
         format!(
-            "{}, {} cores; gradus {}, burn {}, torch {}",
+            "{}, {} cores; gradus {}, burn {}, {}",
             machine.cpu,
             machine.cores,
             machine.gradus,
             machine.burn,
-            report.torch.as_deref().unwrap_or("not measured")
+            report.torch.as_deref().unwrap_or("torch not measured")
         ),
         format!(
             "memory: copy {:.1} GB/s, triad {:.1} GB/s",

@@ -1,0 +1,146 @@
+//! `gradus bench kernels`: the passes of each convolution alone.
+
+use clap::{Args, ValueEnum};
+use gradus_bench::kernels::{Report, Settings, measure};
+use gradus_train::machine::Machine;
+use serde::Serialize;
+
+use super::step::{named, positive};
+use crate::args::Speech;
+use crate::failure::{End, Outcome};
+use crate::numbers::percent;
+use crate::output;
+
+/// Time the forward pass and both gradients of each convolution of the zoo
+///
+/// FLOP are counted directly, and shares refer to the peak of the matrix product, measured in the same
+/// run. Nothing else may run on the machine meanwhile, or the numbers mean nothing.
+#[derive(Args)]
+#[command(after_help = "\
+Examples:
+  gradus bench kernels
+  gradus bench kernels --only 64→64 --peer burn
+  gradus bench kernels --python venv/bin/python --json")]
+pub(crate) struct KernelsArgs {
+    /// Images
+    #[arg(long, value_name = "N", default_value_t = 128, value_parser = positive)]
+    batch: usize,
+    /// Only shapes whose name contains this, such as 64→64 or @32; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+    /// Measure Burn's own convolution too
+    #[arg(long, value_enum)]
+    peer: Option<PeerArg>,
+    /// The Python whose PyTorch is measured too, channels-last
+    #[arg(long, value_name = "PATH")]
+    python: Option<String>,
+    /// Fewer rounds: less exact, a third of the time
+    #[arg(long)]
+    quick: bool,
+    #[command(flatten)]
+    speech: Speech,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PeerArg {
+    Burn,
+}
+
+#[derive(Serialize)]
+struct Found<'a> {
+    machine: &'a Machine,
+    #[serde(flatten)]
+    report: &'a Report,
+}
+
+pub(super) fn run(args: &KernelsArgs) -> Outcome {
+    let settings = Settings {
+        batch: args.batch,
+        only: args.only.clone(),
+        burn: args.peer == Some(PeerArg::Burn),
+        python: args.python.clone(),
+        rounds: if args.quick { 2 } else { 7 },
+        seconds: if args.quick { 0.0 } else { 0.05 },
+    };
+    let say = |what: &str| output::say(args.speech.quiet, what);
+    let report = measure(&settings, say).map_err(named)?;
+    let machine = Machine::inspect();
+    if args.speech.json {
+        output::json(&Found {
+            machine: &machine,
+            report: &report,
+        })?;
+    } else {
+        output::line(text(&machine, &report))?;
+    }
+    Ok(End::Done)
+}
+
+fn text(machine: &Machine, report: &Report) -> String {
+    let optional = |value: Option<f64>, digits: usize| {
+        value.map_or_else(String::new, |value| format!("{value:.digits$}"))
+    };
+    let rows: Vec<Vec<String>> = report
+        .lines
+        .iter()
+        .map(|line| {
+            vec![
+                line.shape.clone(),
+                line.pass.name().to_owned(),
+                format!("{:.2}", 1e3 * line.seconds.median),
+                format!("{:.1}", line.gflops),
+                percent(line.peak_share),
+                format!("{:.1}", line.best_gflops),
+                optional(line.burn_gflops, 1),
+                optional(line.burn_ratio, 2),
+                optional(line.torch_gflops, 1),
+                optional(line.torch_ratio, 2),
+            ]
+        })
+        .collect();
+    let header = [
+        "shape", "pass", "ms", "GFLOP/s", "of peak", "best", "burn", "÷ burn", "torch", "÷ torch",
+    ];
+    // Columns of a side that was not asked for are left out.
+    let columns: Vec<usize> = (0..header.len())
+        .filter(|column| *column < 6 || rows.iter().any(|row| !row[*column].is_empty()))
+        .collect();
+    let header: Vec<&str> = columns.iter().map(|column| header[*column]).collect();
+    let rows: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| columns.iter().map(|column| row[*column].clone()).collect())
+        .collect();
+    let right: Vec<usize> = (2..header.len()).collect();
+    let mut lines = vec![
+        format!(
+            "{}, {} cores; gradus {}, burn {}{}",
+            machine.cpu,
+            machine.cores,
+            machine.gradus,
+            machine.burn,
+            report
+                .torch
+                .as_deref()
+                .map_or_else(String::new, |torch| format!(", {torch}"))
+        ),
+        peaks(&report.peaks),
+        format!("batch {}, f32; FLOP counted directly", report.batch),
+        String::new(),
+        output::table(&header, &right, &rows),
+    ];
+    let left = report.skipped.iter();
+    lines.extend(left.map(|what| format!("left out: {what}")));
+    lines.join("\n")
+}
+
+/// What the machine gives, in one line.
+pub(super) fn peaks(peaks: &gradus_bench::Peaks) -> String {
+    let mut text = format!("matrix product {:.1} GFLOP/s", peaks.gemm_gflops);
+    if let Some(fma) = peaks.fma_gflops {
+        text.push_str(&format!(", multiply-adds in registers {fma:.1}"));
+    }
+    if let Some(triad) = peaks.triad_gb_per_second {
+        text.push_str(&format!(", triad {triad:.1} GB/s"));
+    }
+    text
+}
