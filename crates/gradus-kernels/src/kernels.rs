@@ -4,7 +4,7 @@
 //! replaces them by the kernels in [`cpu`](crate::cpu).
 
 use burn::backend::Backend;
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::Shape;
 use burn::tensor::ops::ConvOptions;
 
@@ -25,6 +25,17 @@ pub struct ChannelMap<B: Backend> {
     pub residual: Option<FloatTensor<B>>,
     /// f.
     pub act: Act,
+}
+
+/// The windows of a pooling: outputs are at ⌊(in + 2·padding − kernel)/stride⌋ + 1 places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Windows {
+    /// Height and width of a window.
+    pub kernel: [usize; 2],
+    /// Step between windows.
+    pub stride: [usize; 2],
+    /// Places added on every side.
+    pub padding: [usize; 2],
 }
 
 /// The gradients of a [`ChannelMap`], of the same shapes.
@@ -132,6 +143,66 @@ pub trait Kernels: Backend {
         act: Act,
     ) -> FloatTensor<Self> {
         fallback::activation::activate_gradient::<Self>(x, dy, act)
+    }
+
+    /// The largest number of each window, and, if asked for, where it was: for
+    /// [`max_pooled_gradient`](Self::max_pooled_gradient) to read.
+    fn max_pooled(
+        x: FloatTensor<Self>,
+        windows: Windows,
+        with_index: bool,
+    ) -> (FloatTensor<Self>, Option<IntTensor<Self>>) {
+        fallback::pool::max_pooled::<Self>(x, windows, with_index)
+    }
+
+    /// ∂L/∂x, of the shape `x`.
+    fn max_pooled_gradient(
+        x: Shape,
+        index: IntTensor<Self>,
+        dy: FloatTensor<Self>,
+        windows: Windows,
+    ) -> FloatTensor<Self> {
+        fallback::pool::max_pooled_gradient::<Self>(x, index, dy, windows)
+    }
+
+    /// The mean of each window, of all its places or of those inside the image.
+    fn avg_pooled(
+        x: FloatTensor<Self>,
+        windows: Windows,
+        count_padding: bool,
+    ) -> FloatTensor<Self> {
+        fallback::pool::avg_pooled::<Self>(x, windows, count_padding)
+    }
+
+    /// ∂L/∂x, of the shape `x`.
+    fn avg_pooled_gradient(
+        x: Shape,
+        dy: FloatTensor<Self>,
+        windows: Windows,
+        count_padding: bool,
+    ) -> FloatTensor<Self> {
+        fallback::pool::avg_pooled_gradient::<Self>(x, dy, windows, count_padding)
+    }
+
+    /// The mean of each image, `[N, C, H, W] → [N, C]`.
+    fn image_mean(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        fallback::pool::image_mean::<Self>(x)
+    }
+
+    /// ∂L/∂x, of the shape `x`.
+    fn image_mean_gradient(x: Shape, dy: FloatTensor<Self>) -> FloatTensor<Self> {
+        fallback::pool::image_mean_gradient::<Self>(x, dy)
+    }
+
+    /// Every s-th position, with zeros for the channels from C to `channels`:
+    /// `[N, C, H, W] → [N, channels, ⌈H/s⌉, ⌈W/s⌉]`.
+    fn subsampled(x: FloatTensor<Self>, stride: usize, channels: usize) -> FloatTensor<Self> {
+        fallback::pool::subsampled::<Self>(x, stride, channels)
+    }
+
+    /// ∂L/∂x, of the shape `x`.
+    fn subsampled_gradient(x: Shape, dy: FloatTensor<Self>, stride: usize) -> FloatTensor<Self> {
+        fallback::pool::subsampled_gradient::<Self>(x, dy, stride)
     }
 
     /// a + b, of equal shapes, in whatever order of memory is natural.

@@ -8,7 +8,8 @@
 //!                          others ─► Burn    fallback/
 //! ```
 //!
-//! - [`conv2d`], [`batch_norm_act`], [`scale_shift_act`], [`activation`], [`fork`]: the operations
+//! - [`conv2d`], [`batch_norm_act`], [`scale_shift_act`], [`activation`], [`max_pool2d`], [`avg_pool2d`],
+//!   [`global_avg_pool`], [`subsample`], [`fork`]: the operations
 //! - [`cpu`]: the kernels themselves, functions over slices, which know nothing of Burn
 //! - [`memory`]: the pool that their results come from
 //! - [`profile`]: what each operation took
@@ -36,6 +37,9 @@ pub mod profile;
 mod tensor;
 
 pub use cpu::activation::Act;
-pub use kernels::{ChannelGradients, ChannelMap, Kernels, Moments};
+pub use kernels::{ChannelGradients, ChannelMap, Kernels, Moments, Windows};
 pub use ops::{KernelOps, Maybe};
-pub use tensor::{Normalised, activation, batch_norm_act, conv2d, fork, scale_shift_act};
+pub use tensor::{
+    Normalised, activation, avg_pool2d, batch_norm_act, conv2d, fork, global_avg_pool, max_pool2d,
+    scale_shift_act, subsample,
+};

@@ -15,6 +15,7 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -36,69 +37,85 @@ static POOL: Mutex<Pool> = Mutex::new(Pool {
     peak: 0,
 });
 
+/// A number of which every pattern of bits is one, so that memory can be used again for any of them.
+///
+/// # Safety
+/// True only of types without invalid bits and without padding, of alignment ≤ [`ALIGNMENT`].
+pub unsafe trait Number: Copy + Default + Send + Sync + 'static {}
+
+// SAFETY: any four bytes are a number.
+unsafe impl Number for f32 {}
+// SAFETY: any byte is one.
+unsafe impl Number for u8 {}
+
 /// `len` numbers at a multiple of [`ALIGNMENT`], from the pool and back to it.
 ///
 /// The numbers are whatever was there before, 0 in fresh memory: write before you read.
 #[derive(Debug)]
-pub struct Buffer {
+pub struct Buffer<T: Number = f32> {
     memory: Memory,
     len: usize,
+    numbers: PhantomData<T>,
 }
 
-// SAFETY: a buffer owns its memory alone, like a `Box<[f32]>`.
-unsafe impl Send for Buffer {}
+// SAFETY: a buffer owns its memory alone, like a `Box<[T]>`.
+unsafe impl<T: Number> Send for Buffer<T> {}
 // SAFETY: shared references only read.
-unsafe impl Sync for Buffer {}
+unsafe impl<T: Number> Sync for Buffer<T> {}
 
-impl Buffer {
+impl<T: Number> Buffer<T> {
     /// Room for `len` numbers, with whatever they are.
     #[must_use]
     pub fn new(len: usize) -> Self {
-        let memory = pool().take(class_of(len * size_of::<f32>()));
-        Self { memory, len }
+        let memory = pool().take(class_of(len * size_of::<T>()));
+        Self {
+            memory,
+            len,
+            numbers: PhantomData,
+        }
     }
 
     /// The same with all numbers 0.
     #[must_use]
     pub fn zeros(len: usize) -> Self {
         let mut buffer = Self::new(len);
-        buffer.fill(0.0);
+        buffer.fill(T::default());
         buffer
     }
 
     /// A copy of these numbers.
     #[must_use]
-    pub fn copy_of(values: &[f32]) -> Self {
+    pub fn copy_of(values: &[T]) -> Self {
         let mut buffer = Self::new(values.len());
         buffer.copy_from_slice(values);
         buffer
     }
 }
 
-impl Deref for Buffer {
-    type Target = [f32];
+impl<T: Number> Deref for Buffer<T> {
+    type Target = [T];
 
-    fn deref(&self) -> &[f32] {
+    fn deref(&self) -> &[T] {
         // SAFETY: the memory holds `len` numbers (its class is at least as large), is initialised since
         // it was allocated zeroed, and belongs to this buffer alone until it is dropped.
         unsafe { std::slice::from_raw_parts(self.memory.start.as_ptr().cast(), self.len) }
     }
 }
 
-impl DerefMut for Buffer {
-    fn deref_mut(&mut self) -> &mut [f32] {
+impl<T: Number> DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`, and `&mut self` excludes other references.
         unsafe { std::slice::from_raw_parts_mut(self.memory.start.as_ptr().cast(), self.len) }
     }
 }
 
-impl Clone for Buffer {
+impl<T: Number> Clone for Buffer<T> {
     fn clone(&self) -> Self {
         Self::copy_of(self)
     }
 }
 
-impl Drop for Buffer {
+impl<T: Number> Drop for Buffer<T> {
     fn drop(&mut self) {
         pool().give(self.memory);
     }
@@ -293,10 +310,12 @@ mod tests {
         for (i, buffer) in buffers.iter().enumerate() {
             assert!(buffer.iter().all(|x| *x == i as f32));
         }
+        let bytes = Buffer::<u8>::copy_of(&[7; 300]);
+        assert_eq!((bytes.len(), bytes[299]), (300, 7));
         let mut copy = buffers[3].clone();
         copy[0] = 9.0;
         assert_eq!(buffers[3][0], 3.0);
-        assert!(Buffer::zeros(1000).iter().all(|x| *x == 0.0));
+        assert!(Buffer::<f32>::zeros(1000).iter().all(|x| *x == 0.0));
     }
 
     /// A pool of one's own: the other tests use the common one.

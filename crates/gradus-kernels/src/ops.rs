@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use burn::tensor::ops::ConvOptions;
 
 use crate::cpu::activation::Act;
-use crate::kernels::{ChannelMap, Kernels};
+use crate::kernels::{ChannelMap, Kernels, Windows};
 
 /// A tensor that an operation may do without.
 #[derive(ExtensionType, Clone, Debug)]
@@ -77,6 +77,22 @@ pub trait KernelOps: Backend {
     /// f(x).
     fn activated(x: FloatTensor<Self>, act: Act) -> FloatTensor<Self>;
 
+    /// The largest number of each window.
+    fn max_pooling(x: FloatTensor<Self>, windows: Windows) -> FloatTensor<Self>;
+
+    /// The mean of each window.
+    fn avg_pooling(
+        x: FloatTensor<Self>,
+        windows: Windows,
+        count_padding: bool,
+    ) -> FloatTensor<Self>;
+
+    /// The mean of each image, `[N, C, H, W] → [N, C]`.
+    fn global_mean(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// Every s-th position, with zeros for the channels from C on.
+    fn subsampling(x: FloatTensor<Self>, stride: usize, channels: usize) -> FloatTensor<Self>;
+
     /// x twice, for two readers whose gradients are added.
     fn forked(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
@@ -134,6 +150,30 @@ macro_rules! plain {
 
             fn activated(x: FloatTensor<Self>, act: Act) -> FloatTensor<Self> {
                 <Self as Kernels>::activate(x, act)
+            }
+
+            fn max_pooling(x: FloatTensor<Self>, windows: Windows) -> FloatTensor<Self> {
+                <Self as Kernels>::max_pooled(x, windows, false).0
+            }
+
+            fn avg_pooling(
+                x: FloatTensor<Self>,
+                windows: Windows,
+                count_padding: bool,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::avg_pooled(x, windows, count_padding)
+            }
+
+            fn global_mean(x: FloatTensor<Self>) -> FloatTensor<Self> {
+                <Self as Kernels>::image_mean(x)
+            }
+
+            fn subsampling(
+                x: FloatTensor<Self>,
+                stride: usize,
+                channels: usize,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::subsampled(x, stride, channels)
             }
 
             fn forked(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use burn::tensor::ops::ConvOptions;
 
 use crate::cpu::activation::Act;
+use crate::kernels::Windows;
 use crate::ops::KernelOps;
 
 /// Two-dimensional convolution. x `[N, C, H, W]`, w `[K, C/G, h, w]`, b `[K]` → `[N, K, H′, W′]`.
@@ -168,6 +169,56 @@ fn from_images<const D: usize>(x: Tensor<4>, dims: [usize; D]) -> Tensor<D> {
         return Tensor::from_dispatch(x.into_dispatch());
     }
     x.reshape(dims)
+}
+
+/// The largest number of each window. `[N, C, H, W] → [N, C, H′, W′]`; padding is never the largest.
+///
+/// # Panics
+/// If a window is empty or larger than the padded image.
+#[must_use]
+pub fn max_pool2d(x: Tensor<4>, windows: Windows) -> Tensor<4> {
+    check_windows("max_pool2d", &x, &windows);
+    Tensor::from_dispatch(Dispatch::max_pooling(x.into_dispatch(), windows))
+}
+
+/// The mean of each window. `[N, C, H, W] → [N, C, H′, W′]`; with `count_padding` places outside of the
+/// image count as zeros, without they do not count.
+///
+/// # Panics
+/// If a window is empty or larger than the padded image.
+#[must_use]
+pub fn avg_pool2d(x: Tensor<4>, windows: Windows, count_padding: bool) -> Tensor<4> {
+    check_windows("avg_pool2d", &x, &windows);
+    let x = x.into_dispatch();
+    Tensor::from_dispatch(Dispatch::avg_pooling(x, windows, count_padding))
+}
+
+/// The mean of each channel over the positions of each image. `[N, C, H, W] → [N, C]`.
+#[must_use]
+pub fn global_avg_pool(x: Tensor<4>) -> Tensor<2> {
+    Tensor::from_dispatch(Dispatch::global_mean(x.into_dispatch()))
+}
+
+/// Every s-th position, with zeros for the channels from C on:
+/// `[N, C, H, W] → [N, channels, ⌈H/s⌉, ⌈W/s⌉]`.
+///
+/// # Panics
+/// If `stride` is 0 or there would be fewer channels than before.
+#[must_use]
+pub fn subsample(x: Tensor<4>, stride: usize, channels: usize) -> Tensor<4> {
+    assert!(stride > 0, "subsample: a step of 0");
+    assert!(channels >= x.dims()[1], "subsample: channels would be lost");
+    Tensor::from_dispatch(Dispatch::subsampling(x.into_dispatch(), stride, channels))
+}
+
+fn check_windows(name: &str, x: &Tensor<4>, windows: &Windows) {
+    for d in 0..2 {
+        let (size, kernel) = (x.dims()[d + 2], windows.kernel[d]);
+        assert!(
+            kernel > 0 && windows.stride[d] > 0 && size + 2 * windows.padding[d] >= kernel,
+            "{name}: windows of {kernel} on an image of {size}"
+        );
+    }
 }
 
 /// The same tensor twice, for two readers: as `x.clone()`, but the two gradients are added without

@@ -7,6 +7,7 @@ mod activation;
 mod conv;
 mod fork;
 mod norm;
+mod pool;
 
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -15,8 +16,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::tensor::ops::ConvOptions;
 
 use crate::cpu::activation::Act;
-use crate::kernels::Kernels;
+use crate::kernels::{Kernels, Windows};
 use crate::ops::{KernelOps, Maybe};
+use pool::Linear;
 
 /// The result of an operation on the tape, if any of its inputs is; `state` is only made then.
 fn record<B, C, S, const N: usize>(
@@ -74,6 +76,26 @@ impl<B: Kernels, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
             Act::Identity => x,
             _ => activation::forward::<B, C>(x, act),
         }
+    }
+
+    fn max_pooling(x: FloatTensor<Self>, windows: Windows) -> FloatTensor<Self> {
+        pool::max::<B, C>(x, windows)
+    }
+
+    fn avg_pooling(
+        x: FloatTensor<Self>,
+        windows: Windows,
+        count_padding: bool,
+    ) -> FloatTensor<Self> {
+        pool::linear::<B, C>(x, Linear::Average(windows, count_padding))
+    }
+
+    fn global_mean(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        pool::linear::<B, C>(x, Linear::Global)
+    }
+
+    fn subsampling(x: FloatTensor<Self>, stride: usize, channels: usize) -> FloatTensor<Self> {
+        pool::linear::<B, C>(x, Linear::Subsample(stride, channels))
     }
 
     fn forked(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {

@@ -11,3 +11,4 @@ pub mod norm;
 mod pieces;
 pub mod pool;
 pub mod simd;
+pub mod subsample;

@@ -2,6 +2,7 @@
 
 pub(crate) mod activation;
 pub(crate) mod norm;
+pub(crate) mod pool;
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, TensorMetadata};

@@ -4,20 +4,20 @@ use std::mem::MaybeUninit;
 
 use burn_std::{AccessError, AccessPolicy, AllocationController, AllocationProperty, Bytes};
 
-use crate::memory::Buffer;
+use crate::memory::{Buffer, Number};
 
 /// Owns a buffer for [`Bytes`]; it goes back to the pool with the last tensor that uses it.
-struct Pooled(Buffer);
+struct Pooled<T: Number>(Buffer<T>);
 
-impl From<Buffer> for Bytes {
-    fn from(buffer: Buffer) -> Self {
-        let len = size_of_val::<[f32]>(&buffer);
+impl<T: Number> From<Buffer<T>> for Bytes {
+    fn from(buffer: Buffer<T>) -> Self {
+        let len = size_of_val::<[T]>(&buffer);
         // SAFETY: the controller's memory has `len` bytes, and a buffer is always initialised.
         unsafe { Self::from_controller(Box::new(Pooled(buffer)), len) }
     }
 }
 
-impl AllocationController for Pooled {
+impl<T: Number> AllocationController for Pooled<T> {
     /// The alignment that `Bytes` uses by itself when it copies. Ours is larger, but it may not be
     /// asked for; and the memory never becomes a `Vec`, for which the number would have to be exact.
     fn alloc_align(&self) -> usize {
@@ -32,7 +32,7 @@ impl AllocationController for Pooled {
         &mut self,
         _policy: AccessPolicy,
     ) -> Result<&mut [MaybeUninit<u8>], AccessError> {
-        let values: &mut [f32] = &mut self.0;
+        let values: &mut [T] = &mut self.0;
         let bytes = size_of_val(values);
         // SAFETY: the same memory, as bytes, for which any alignment does; the caller promises to write
         // only initialised bytes, and any bytes are a number.
@@ -40,13 +40,13 @@ impl AllocationController for Pooled {
     }
 
     fn memory(&self, _policy: AccessPolicy) -> Result<&[MaybeUninit<u8>], AccessError> {
-        let values: &[f32] = &self.0;
+        let values: &[T] = &self.0;
         // SAFETY: the same memory, as bytes.
         Ok(unsafe { std::slice::from_raw_parts(values.as_ptr().cast(), size_of_val(values)) })
     }
 
     fn capacity(&self) -> usize {
-        size_of_val::<[f32]>(&self.0)
+        size_of_val::<[T]>(&self.0)
     }
 
     /// A copy, in memory of the pool too.

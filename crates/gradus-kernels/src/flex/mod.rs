@@ -7,6 +7,7 @@ mod bytes;
 mod conv;
 mod images;
 mod norm;
+mod pool;
 
 use burn::backend::Flex;
 use burn::tensor::Shape;
@@ -16,7 +17,7 @@ use burn_flex::FlexTensor;
 use crate::cpu::activation::Act;
 use crate::cpu::layout;
 use crate::fallback;
-use crate::kernels::{ChannelGradients, ChannelMap, Kernels, Moments};
+use crate::kernels::{ChannelGradients, ChannelMap, Kernels, Moments, Windows};
 use crate::memory::Buffer;
 use crate::profile::span;
 use images::{channels_last, is_f32};
@@ -116,6 +117,52 @@ impl Kernels for Flex {
             _ if is_f32(&x) => norm::activate_gradient(x, dy, act),
             _ => fallback::activation::activate_gradient::<Self>(x, dy, act),
         }
+    }
+
+    fn max_pooled(
+        x: FlexTensor,
+        windows: Windows,
+        with_index: bool,
+    ) -> (FlexTensor, Option<FlexTensor>) {
+        pool::max_pooled(x, windows, with_index)
+    }
+
+    fn max_pooled_gradient(
+        x: Shape,
+        index: FlexTensor,
+        dy: FlexTensor,
+        windows: Windows,
+    ) -> FlexTensor {
+        pool::max_pooled_gradient(x, index, dy, windows)
+    }
+
+    fn avg_pooled(x: FlexTensor, windows: Windows, count_padding: bool) -> FlexTensor {
+        pool::avg_pooled(x, windows, count_padding)
+    }
+
+    fn avg_pooled_gradient(
+        x: Shape,
+        dy: FlexTensor,
+        windows: Windows,
+        count_padding: bool,
+    ) -> FlexTensor {
+        pool::avg_pooled_gradient(x, dy, windows, count_padding)
+    }
+
+    fn image_mean(x: FlexTensor) -> FlexTensor {
+        pool::image_mean(x)
+    }
+
+    fn image_mean_gradient(x: Shape, dy: FlexTensor) -> FlexTensor {
+        pool::image_mean_gradient(x, dy)
+    }
+
+    fn subsampled(x: FlexTensor, stride: usize, channels: usize) -> FlexTensor {
+        pool::subsampled(x, stride, channels)
+    }
+
+    fn subsampled_gradient(x: Shape, dy: FlexTensor, stride: usize) -> FlexTensor {
+        pool::subsampled_gradient(x, dy, stride)
     }
 
     fn sum_of(a: FlexTensor, b: FlexTensor) -> FlexTensor {

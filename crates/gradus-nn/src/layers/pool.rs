@@ -13,8 +13,7 @@
 use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::Tensor;
-use burn::tensor::module::{avg_pool2d, max_pool2d};
-use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
+use gradus_kernels::{Windows, avg_pool2d, max_pool2d};
 
 use crate::NnError;
 
@@ -88,9 +87,7 @@ impl MaxPool2d {
     /// If the window is larger than the image.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let mut options = MaxPoolOptions::new(self.kernel_size);
-        options.stride = self.stride;
-        max_pool2d(x, options)
+        max_pool2d(x, windows(self.kernel_size, self.stride))
     }
 }
 
@@ -112,22 +109,21 @@ impl AvgPool2d {
     /// If the window is larger than the image.
     #[must_use]
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let mut options = AvgPoolOptions::new(self.kernel_size);
-        options.stride = self.stride;
-        avg_pool2d(x, options)
+        avg_pool2d(x, windows(self.kernel_size, self.stride), true)
     }
 }
 
 /// The mean over all positions. `[N, C, H, W] → [N, C]`.
 #[must_use]
 pub fn global_avg_pool(x: Tensor<4>) -> Tensor<2> {
-    positions_last(x).mean_dim(2).squeeze_dim(2)
+    gradus_kernels::global_avg_pool(x)
 }
 
 /// The largest value over all positions. `[N, C, H, W] → [N, C]`.
 #[must_use]
 pub fn global_max_pool(x: Tensor<4>) -> Tensor<2> {
-    positions_last(x).max_dim(2).squeeze_dim(2)
+    let [n, c, h, w] = x.dims();
+    max_pool2d(x, windows([h, w], [1, 1])).reshape([n, c])
 }
 
 /// An image as a row of numbers. `[N, C, H, W] → [N, C·H·W]`.
@@ -136,8 +132,12 @@ pub fn flatten(x: Tensor<4>) -> Tensor<2> {
     x.flatten(1, 3)
 }
 
-fn positions_last(x: Tensor<4>) -> Tensor<3> {
-    x.flatten(2, 3)
+fn windows(kernel: [usize; 2], stride: [usize; 2]) -> Windows {
+    Windows {
+        kernel,
+        stride,
+        padding: [0, 0],
+    }
 }
 
 #[cfg(test)]

@@ -17,10 +17,10 @@ use burn::config::Config;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use gradus_core::random::child_seed;
-use gradus_kernels::fork;
+use gradus_kernels::{fork, subsample};
 
 use super::norm::normalise;
-use super::{AvgPool2d, BatchNormConfig, Conv2d, Conv2dConfig, Norm, NormKind};
+use super::{BatchNormConfig, Conv2d, Conv2dConfig, Norm, NormKind};
 use crate::text::{Spec, serde_as_text};
 use crate::{Activation, Initializer, Mode, NnError, Observer};
 
@@ -178,23 +178,12 @@ impl ResidualBlock {
     }
 
     /// Option A, or the identity.
-    fn pass_on(&self, mut x: Tensor<4>) -> Tensor<4> {
+    fn pass_on(&self, x: Tensor<4>) -> Tensor<4> {
         let [input, output] = self.channels;
-        if self.stride != 1 {
-            // Averaging over 1×1 windows is subsampling.
-            let step = [self.stride, self.stride];
-            x = AvgPool2d {
-                kernel_size: [1, 1],
-                stride: step,
-            }
-            .forward(x);
-        }
-        if output == input {
+        if self.stride == 1 && input == output {
             return x;
         }
-        let [n, _, h, w] = x.dims();
-        let zeros = Tensor::zeros([n, output - input, h, w], (&x.device(), x.dtype()));
-        Tensor::cat(vec![x, zeros], 1)
+        subsample(x, self.stride, output)
     }
 }
 
