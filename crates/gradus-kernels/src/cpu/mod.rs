@@ -5,6 +5,7 @@
 
 pub mod activation;
 pub mod conv;
+pub mod cross_entropy;
 pub mod layout;
 mod math;
 pub mod norm;

@@ -52,14 +52,10 @@ unsafe impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load_bytes(self, p: *const u8, n: usize) -> V {
+        let mut bytes = [0; 8];
         // SAFETY: the caller vouches for n ≤ 8 bytes.
-        std::array::from_fn(|i| {
-            if i < n {
-                f32::from(unsafe { *p.add(i) })
-            } else {
-                0.0
-            }
-        })
+        unsafe { std::ptr::copy_nonoverlapping(p, bytes.as_mut_ptr(), n.min(8)) };
+        bytes.map(f32::from)
     }
     #[inline(always)]
     unsafe fn store_bytes(self, p: *mut u8, v: V, n: usize) {
