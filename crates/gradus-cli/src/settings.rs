@@ -124,6 +124,9 @@ pub(crate) struct Settings {
     /// Where to compute: auto, flex, ndarray, cuda, cuda:1, … (see `gradus doctor`) [default: auto]
     #[arg(long, value_name = "NAME", help_heading = "Run")]
     device: Option<String>,
+    /// What is multiplied in convolutions: f32, or bf16 where the CPU has it [default: f32]
+    #[arg(long, value_name = "NAME", value_parser = ["f32", "bf16"], help_heading = "Run")]
+    precision: Option<String>,
 }
 
 /// Accepts the name of a model.
@@ -233,6 +236,9 @@ impl Settings {
         }
         if let Some(device) = &self.device {
             layers.put("device", device.as_str())?;
+        }
+        if let Some(precision) = &self.precision {
+            layers.put("precision", precision.as_str())?;
         }
         if let Some(lr) = self.lr {
             layers.lr(lr)?;

@@ -36,6 +36,7 @@ mod ops;
 pub mod profile;
 mod tensor;
 
+pub use cpu::Precision;
 pub use cpu::activation::Act;
 pub use kernels::{ChannelGradients, ChannelMap, Kernels, Moments, Windows};
 pub use ops::{KernelOps, Maybe};

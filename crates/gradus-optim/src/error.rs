@@ -148,7 +148,7 @@ impl OptimError {
             .find_map(|field| {
                 call.arguments.iter().find_map(|(name, value)| {
                     let name = name.as_ref()?;
-                    (normal(&name.value) == field).then(|| name.at.start..value.at.end)
+                    (normal(&name.value) == field).then_some(name.at.start..value.at.end)
                 })
             })
             .unwrap_or_else(|| call.name.at.clone());

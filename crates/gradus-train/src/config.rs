@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 
 use gradus_data::{Augmentation, DataSpec, Dataset, OpenOptions, Split};
+use gradus_kernels::Precision;
 use gradus_nn::{Loss, ModelConfig, Penalty};
 use gradus_optim::stages::Stage;
 use gradus_optim::{MethodConfig, ScheduleConfig};
@@ -30,6 +31,10 @@ pub struct RunConfig {
     pub batch_size: usize,
     /// Where to compute: `auto`, `flex`, `ndarray`, `cuda`, `cuda:1`, …
     pub device: String,
+    /// What is multiplied in convolutions: `f32`, or `bf16` on processors that have it. Weights, sums
+    /// and the optimizer are f32 in any case.
+    #[serde(default, with = "crate::precision")]
+    pub precision: Precision,
     /// The update rule as text, such as `sgd(lr=0.1, momentum=0.9) | clip-global(1.0)`, or a solver,
     /// such as `lbfgs(history_size=20)`.
     pub optimizer: MethodConfig,
@@ -297,6 +302,7 @@ impl RunConfig {
                 return Err(TrainError::config(field, problem));
             }
         }
+        crate::precision::check(self.precision, &self.device)?;
         self.optimizer.validate()?;
         self.schedule.validate()?;
         crate::solve::check(self)?;

@@ -42,6 +42,7 @@ mod error;
 mod finish;
 mod guard;
 mod layers;
+mod precision;
 mod prepared;
 mod recipe;
 mod run;

@@ -1,6 +1,7 @@
 //! Settings that work, per model and data set: where a configuration starts.
 
 use gradus_data::{Augmentation, Crop, DataSpec, Flip, PaddingMode};
+use gradus_kernels::Precision;
 use gradus_nn::{Loss, ModelConfig};
 
 use crate::config::{AveragingConfig, CheckpointConfig, DataConfig, LimitConfig, StopConfig};
@@ -62,6 +63,7 @@ pub fn recipe(model: &str, data: &DataSpec) -> Result<RunConfig, TrainError> {
         epochs,
         batch_size: 128,
         device: "auto".to_owned(),
+        precision: Precision::F32,
         optimizer: optimizer.parse()?,
         schedule: schedule.parse()?,
         data,

@@ -232,7 +232,13 @@ impl Trainer {
     /// # Errors
     /// [`TrainError::NotFinite`] when the loss or a gradient stops being a number, and whatever
     /// reading and writing may bring; checkpoints written before stay valid.
-    pub fn fit<M: Classifier>(mut self, model: M) -> Result<Outcome<M>, TrainError> {
+    pub fn fit<M: Classifier>(self, model: M) -> Result<Outcome<M>, TrainError> {
+        let precision = self.config.precision;
+        precision.during(|| self.fit_so(model))
+    }
+
+    /// With the precision of the configuration.
+    fn fit_so<M: Classifier>(mut self, model: M) -> Result<Outcome<M>, TrainError> {
         solve::check_model(&self.config, &model)?;
         let dir = match self.run_dir.take() {
             Some(dir) => dir,

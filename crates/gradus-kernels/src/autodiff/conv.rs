@@ -11,6 +11,7 @@ use burn::tensor::Shape;
 use burn::tensor::ops::ConvOptions;
 
 use super::record;
+use crate::cpu::Precision;
 use crate::kernels::Kernels;
 
 #[derive(Debug)]
@@ -24,6 +25,8 @@ struct State<B: Kernels> {
     weight: Option<FloatTensor<B>>,
     shapes: [Shape; 2],
     options: ConvOptions<2>,
+    /// That of the forward pass.
+    precision: Precision,
 }
 
 /// N = 2 parents, or 3 with a bias.
@@ -42,15 +45,18 @@ impl<B: Kernels, const N: usize> Backward<B, N> for Convolve {
             weight,
             shapes: [x_shape, weight_shape],
             options,
+            precision,
         } = ops.state;
         let mut parents = ops.parents.into_iter();
         let mut parent = || parents.next().flatten();
         if let (Some(node), Some(weight)) = (parent(), weight) {
-            let dx = B::convolve_input_gradient(x_shape, weight, dy.clone(), &options);
+            let dx = precision
+                .during(|| B::convolve_input_gradient(x_shape, weight, dy.clone(), &options));
             grads.register::<B>(node.id, dx);
         }
         if let (Some(node), Some(x)) = (parent(), x) {
-            let dw = B::convolve_weight_gradient(x, weight_shape, dy.clone(), &options);
+            let dw = precision
+                .during(|| B::convolve_weight_gradient(x, weight_shape, dy.clone(), &options));
             grads.register::<B>(node.id, dw);
         }
         if let Some(node) = parent() {
@@ -76,6 +82,7 @@ pub(super) fn forward<B: Kernels, C: CheckpointStrategy>(
         weight: x.is_tracked().then(|| weight.primitive().clone()),
         shapes: [x.primitive().shape(), weight.primitive().shape()],
         options,
+        precision: Precision::current(),
     };
     let (x_node, weight_node) = (x.node(), weight.node());
     match &bias {

@@ -70,6 +70,7 @@ impl<B: Kernels> Backward<B, 1> for Branch {
     }
 }
 
+#[allow(clippy::type_complexity, reason = "two tensors")]
 pub(super) fn forward<B: Kernels, C: CheckpointStrategy>(
     x: FloatTensor<Autodiff<B, C>>,
 ) -> (FloatTensor<Autodiff<B, C>>, FloatTensor<Autodiff<B, C>>) {

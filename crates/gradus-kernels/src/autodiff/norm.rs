@@ -124,6 +124,7 @@ impl<B: Kernels, const N: usize> Backward<B, N> for Map {
 }
 
 /// y, mean and variance; the moments are off the tape.
+#[allow(clippy::type_complexity, reason = "three tensors")]
 pub(super) fn normalise<B: Kernels, C: CheckpointStrategy>(
     inputs: &Inputs<B, C>,
     epsilon: f64,

@@ -8,6 +8,8 @@
 
 use std::marker::PhantomData;
 
+pub use super::Precision;
+
 mod direct;
 mod panels;
 mod scratch;
@@ -53,18 +55,6 @@ impl ConvShape {
             (self.size[i] + 2 * self.padding[i] - self.span()[i]) / self.stride[i] + 1
         })
     }
-}
-
-/// What is multiplied. Sums are f32 in any case.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Precision {
-    /// f32.
-    #[default]
-    F32,
-    /// bf16, with 8 significant bits, where that is estimated to be faster than f32: 3×3 filters with
-    /// stride 1 and 64 channels or more. Other convolutions stay in f32. The error is about 4e-3 of the
-    /// result.
-    Bf16,
 }
 
 /// An image batch in memory: element (n, h, w, c) is `data[n·s₀ + h·s₁ + w·s₂ + c·s₃]`.

@@ -11,5 +11,8 @@ mod math;
 pub mod norm;
 mod pieces;
 pub mod pool;
+mod precision;
 pub mod simd;
 pub mod subsample;
+
+pub use precision::Precision;

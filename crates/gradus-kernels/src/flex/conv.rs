@@ -7,6 +7,7 @@ use burn::tensor::ops::ConvOptions;
 use burn_flex::FlexTensor;
 
 use super::images::{self, channels_last, contiguous, is_f32};
+use crate::cpu::Precision;
 use crate::cpu::conv::{self, ConvShape, Images};
 use crate::fallback;
 use crate::memory::Buffer;
@@ -85,7 +86,8 @@ pub(super) fn forward(
     let size = [shape.batch, shape.out_channels, height, width];
     let _span = span("conv2d", || extent(&shape));
     let mut y = Buffer::new(size.iter().product());
-    conv::forward(
+    conv::forward_in(
+        Precision::current(),
         &shape,
         view(&x),
         weight.storage(),
@@ -110,7 +112,8 @@ pub(super) fn input_gradient(
     let shape = shape_of(size, weight.layout().shape(), options);
     let _span = span("conv2d_input_gradient", || extent(&shape));
     let mut dx = Buffer::new(size.iter().product());
-    conv::input_gradient(&shape, view(&dy), weight.storage(), &mut dx);
+    let precision = Precision::current();
+    conv::input_gradient_in(precision, &shape, view(&dy), weight.storage(), &mut dx);
     images::from_buffer(dx, size)
 }
 
@@ -128,6 +131,6 @@ pub(super) fn weight_gradient(
     let shape = shape_of(images::size(&x), &weight, options);
     let _span = span("conv2d_weight_gradient", || extent(&shape));
     let mut dw = vec![0.0; weight.num_elements()];
-    conv::weight_gradient(&shape, view(&x), view(&dy), &mut dw);
+    conv::weight_gradient_in(Precision::current(), &shape, view(&x), view(&dy), &mut dw);
     FlexTensor::from_data(burn::tensor::TensorData::new(dw, weight))
 }

@@ -227,8 +227,8 @@ sixteen_lanes!(Avx512Half {
     fn dot_pairs(self, a: __m512, b: __m512, c: __m512) -> __m512 {
         // SAFETY: `self` proves that the processor has the instruction; all types are 512 bits.
         unsafe {
-            let (a, b): (__m512bh, __m512bh) = (std::mem::transmute(a), std::mem::transmute(b));
-            _mm512_dpbf16_ps(c, a, b)
+            let bits = |x| std::mem::transmute::<__m512, __m512bh>(x);
+            _mm512_dpbf16_ps(c, bits(a), bits(b))
         }
     }
 });
