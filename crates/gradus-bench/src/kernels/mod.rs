@@ -4,9 +4,9 @@
 //! forward, input gradient, weight gradient    2·N·H′·W′·K·(C/G)·kh·kw FLOP each, counted directly
 //! ```
 //!
-//! A faster algorithm (Winograd) does fewer FLOP than are counted, so that a share of the peak may pass
-//! 1. Ours writes into memory that is there already, in channels-last order; the others make their output
-//! anew, each in the layout it prefers. Rounds alternate.
+//! A faster algorithm (Winograd) does fewer FLOP than are counted, so that a share of the peak may be
+//! above 1. Ours writes into memory that is there already, in channels-last order; the others make their
+//! output anew, each in the layout it prefers. Rounds alternate.
 
 mod plain;
 mod shapes;

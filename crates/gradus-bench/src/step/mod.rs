@@ -370,7 +370,7 @@ impl Settings {
             versions: Vec::new(),
             skipped: Vec::new(),
             summary,
-            folder: folder,
+            folder,
         };
         let file = field.folder.path().join("step.safetensors");
         if self.peers.iter().any(|peer| *peer != PeerKind::Burn) {
