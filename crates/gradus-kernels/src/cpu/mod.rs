@@ -7,6 +7,7 @@ pub mod activation;
 pub mod conv;
 pub mod cross_entropy;
 pub mod layout;
+pub mod linear;
 mod math;
 pub mod norm;
 mod pieces;

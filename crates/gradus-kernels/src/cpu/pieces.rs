@@ -227,6 +227,26 @@ pub(crate) trait Terms<const K: usize> {
     ) -> [S::V; K];
 }
 
+/// The term x.
+pub(crate) struct Itself<'a> {
+    pub(crate) x: &'a [f32],
+}
+
+impl Terms<1> for Itself<'_> {
+    #[inline(always)]
+    unsafe fn add<S: Simd>(
+        &mut self,
+        s: S,
+        [sum]: [S::V; 1],
+        at: usize,
+        _: usize,
+        n: usize,
+    ) -> [S::V; 1] {
+        // SAFETY: the caller's promise.
+        [s.add(sum, unsafe { read(s, self.x, at, n) })]
+    }
+}
+
 /// Adds to `places` (K times a period) the sums of K terms over `len` elements, for each place of the
 /// period: a short sum in f32, along a block of rows that stays in the nearest cache, then f64.
 ///

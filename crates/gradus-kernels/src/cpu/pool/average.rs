@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::super::pieces::{Rows, Terms, channel_vectors, read, sum_up, write};
+use super::super::pieces::{Itself, Rows, channel_vectors, read, sum_up, write};
 use super::super::simd::{Kernel, Simd, dispatch};
 use super::PoolShape;
 use super::windows::{Axis, each_rows};
@@ -99,26 +99,6 @@ pub fn global_avg_pool_backward(dy: &[f32], pixels: usize, channels: usize, dx: 
                 part.copy_from_slice(&table[..part.len()]);
             }
         });
-}
-
-/// The term x.
-struct Itself<'a> {
-    x: &'a [f32],
-}
-
-impl Terms<1> for Itself<'_> {
-    #[inline(always)]
-    unsafe fn add<S: Simd>(
-        &mut self,
-        s: S,
-        [sum]: [S::V; 1],
-        at: usize,
-        _: usize,
-        n: usize,
-    ) -> [S::V; 1] {
-        // SAFETY: the caller's promise.
-        [s.add(sum, unsafe { read(s, self.x, at, n) })]
-    }
 }
 
 /// By how much a sum over a window is multiplied.
