@@ -60,6 +60,7 @@ impl<const D: usize> RecordState for RuleState<D> {
             step,
             memory,
             slots,
+            packed: None,
             part: None,
         }))
     }

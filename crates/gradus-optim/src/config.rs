@@ -2,6 +2,7 @@
 
 use crate::execute::AnyRule;
 use crate::hyper;
+use crate::rules::all_rules;
 use crate::stages::{ClipGlobal, ClipValue, Group, Stage, check_groups};
 use crate::tensor_rule::Shaped;
 use crate::text::{Call, TextError, Value, normal, parse_chain, suggestion};
@@ -13,6 +14,7 @@ use crate::{
     TensorRule, Tiger, Yogi,
 };
 use burn::module::Module;
+use burn::optim::ModuleOptimizer;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -20,7 +22,14 @@ use std::sync::Arc;
 
 /// One of the crate's rules, chosen at run time: [`Rule`]s, then [`TensorRule`]s.
 macro_rules! rule_config {
-    (elementwise: $($variant:ident),* $(,)?; tensor: $($shaped:ident),* $(,)?;) => {
+    (
+        elementwise: $($plain:ident),*;
+        curvature: $($curved:ident),*;
+        tensor: $($shaped:ident),*;
+    ) => {
+        rule_config!(@ [$($plain)*] [$($plain)* $($curved)*] [$($shaped)*]);
+    };
+    (@ [$($plain:ident)*] [$($variant:ident)*] [$($shaped:ident)*]) => {
         /// A rule of this crate with its hyper-parameters, chosen at run time.
         #[derive(Clone, Debug, PartialEq)]
         pub enum RuleConfig {
@@ -173,6 +182,18 @@ macro_rules! rule_config {
                 }
             }
 
+            /// The rule as Burn's own optimizer; `None` for those by [curvature](crate::curvature), which
+            /// need gradients that Burn's trait cannot give.
+            ///
+            /// A rule that leaves some shapes to another ([`rest`](Self::rest)) does so there too.
+            pub fn to_burn(&self) -> Option<ModuleOptimizer> {
+                match self {
+                    $(Self::$plain(rule) => Some(ModuleOptimizer::from(rule.clone())),)*
+                    $(Self::$shaped(rule) => Some(ModuleOptimizer::from(rule.clone())),)*
+                    _ => None,
+                }
+            }
+
             /// The rule with its type forgotten; with decay, and without.
             pub(crate) fn shared(&self) -> [Arc<dyn AnyRule>; 2] {
                 match self {
@@ -212,44 +233,7 @@ macro_rules! rule_config {
         })*
     };
 }
-rule_config!(
-    elementwise:
-    Sgd,
-    Momentum,
-    Qhm,
-    SignSgd,
-    Rprop,
-    Asgd,
-    ScheduleFreeSgd,
-    Adagrad,
-    RmsProp,
-    Adadelta,
-    Adam,
-    AdamW,
-    Adamax,
-    NAdam,
-    NAdamW,
-    RAdam,
-    AdaBelief,
-    Yogi,
-    Adan,
-    Adopt,
-    AdEMAMix,
-    QhAdam,
-    ScheduleFreeAdamW,
-    Lion,
-    Tiger,
-    DAdaptAdamW,
-    DAdaptSgd,
-    Lamb,
-    Lars,
-    Novograd,
-    Prodigy,
-    AdaHessian,
-    Sophia;
-    tensor:
-    Adafactor, Muon, Shampoo, Soap;
-);
+all_rules!(rule_config);
 
 /// What is known about a rule or a schedule by its declaration.
 #[derive(Clone, Debug)]

@@ -15,6 +15,7 @@
 //! out (∝ ε²) and what rounding adds (∝ u/ε) are of one size.
 
 use crate::execute::{ParameterState, shape_of, with_rank};
+use crate::fused_or_not::flex_dtype;
 use crate::path::Path;
 use crate::walk;
 use burn::backend::{DispatchTensor, TensorMetadata};
@@ -305,6 +306,11 @@ impl burn::module::ModuleMapper for Statistics {
 impl ParameterState {
     /// Gives slot `slot` of `slots` a value before the step.
     pub(crate) fn put(&mut self, slot: usize, slots: usize, value: DispatchTensor) {
+        if let Some(packed) = &mut self.packed {
+            if flex_dtype(&value) == Some(packed.dtype()) {
+                return packed.put(slot, value);
+            }
+        }
         self.settle();
         if self.slots.is_empty() {
             let zeros = || {

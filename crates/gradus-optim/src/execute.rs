@@ -8,7 +8,7 @@
 //! On the CPU backend (flex) both passes run over the memory of all parameters at once
 //! ([`fused`](crate::fused)); elsewhere as tensor operations on flat buffers ([`flat`](crate::flat)).
 
-use crate::item::Item;
+use crate::item::{Item, Weight};
 pub(crate) use crate::state::ParameterState;
 use crate::{Curvature, MAX_SUMS, Rule, Scope, SlotShape, flat, fused_or_not as fused};
 use burn::backend::{DispatchTensor, TensorMetadata};
@@ -173,10 +173,10 @@ pub(crate) fn step_parameter<const D: usize>(
     };
     let mut item = Item {
         info: Arc::new(info),
-        theta: theta.into_dispatch(),
+        weight: Weight::Out(Box::new(theta.into_dispatch())),
         grad: grad.into_dispatch(),
     };
     rule.step_all(lr, &mut [(&mut item, state)]);
     state.settle();
-    Tensor::from_dispatch(item.theta)
+    Tensor::from_dispatch(item.theta())
 }

@@ -32,7 +32,7 @@ pub(crate) fn gather<R: Rule>(rule: &R, entries: &mut [Entry<'_>], fused: &[bool
         if fused[index] {
             continue;
         }
-        let key = Key::of(&item.theta, state);
+        let key = Key::of(&item.theta(), state);
         match bundles
             .iter_mut()
             .find(|(other, _)| !alone && *other == key)
@@ -51,7 +51,7 @@ pub(crate) fn gather<R: Rule>(rule: &R, entries: &mut [Entry<'_>], fused: &[bool
                 });
                 joined(parts.collect())
             };
-            let theta = vectors(&|(item, _)| item.theta.clone());
+            let theta = vectors(&|(item, _)| item.theta());
             let grad = vectors(&|(item, _)| item.grad.clone());
             let slots = slots(rule, entries, &members);
             Bundle {
@@ -103,7 +103,7 @@ fn slots<R: Rule>(rule: &R, entries: &mut [Entry<'_>], members: &[usize]) -> Vec
             })
         });
         let buffers = buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        let theta = &entries[members[0]].0.theta;
+        let theta = &entries[members[0]].0.theta();
         let stayed = buffers.first().is_none_or(|buffer| {
             buffer.dtype() == theta.dtype() && device_of(buffer) == device_of(theta)
         });
@@ -116,10 +116,10 @@ fn slots<R: Rule>(rule: &R, entries: &mut [Entry<'_>], members: &[usize]) -> Vec
     }
     for &member in members {
         let (item, state) = &mut entries[member];
-        state.follow(&item.theta);
+        state.follow(&item.theta());
         if state.slots.is_empty() {
             let rank = item.shape.len();
-            let zeros = flattened(item.theta.clone(), rank).zeros_like();
+            let zeros = flattened(item.theta(), rank).zeros_like();
             let zeros = shaped(zeros, &item.info.shape);
             state.slots = vec![zeros; rule.slots().len()];
         }
@@ -187,7 +187,8 @@ pub(crate) fn update<R: Rule>(
             let (item, state) = &mut entries[*member];
             state.part = None;
             state.slots = slots.map(|slot| shaped(slot, &item.info.shape)).collect();
-            item.theta = shaped(theta, &item.info.shape);
+            let theta = shaped(theta, &item.info.shape);
+            item.set_theta(theta);
             continue;
         }
         let slots: Vec<_> = slots.map(Tensor::into_dispatch).collect();
@@ -204,7 +205,8 @@ pub(crate) fn update<R: Rule>(
         for (index, &member) in members.iter().enumerate() {
             let (item, state) = &mut entries[member];
             let end = start + item.shape.iter().product::<usize>();
-            item.theta = shaped(theta.clone().slice(start..end), &item.info.shape);
+            let part = shaped(theta.clone().slice(start..end), &item.info.shape);
+            item.set_theta(part);
             state.slots.clear();
             state.part = Some(Box::new(Part {
                 buffers: Arc::clone(&buffers),

@@ -1,6 +1,7 @@
 //! One parameter in a step: what it is, where it stands, and its gradient.
 
 use crate::Kind;
+use crate::fused_or_not::Resident;
 use burn::backend::DispatchTensor;
 use burn::tensor::Tensor;
 use std::ops::Deref;
@@ -15,12 +16,61 @@ pub(crate) struct Info {
     pub(crate) shape: Vec<usize>,
 }
 
+impl Info {
+    /// # Panics
+    /// If the shape is not that of the parameter.
+    pub(crate) fn check(&self, shape: &[usize]) {
+        assert!(
+            *shape == self.shape,
+            "`{}` has shape {shape:?}, and had {:?} when this optimizer met it: another model needs an \
+             optimizer of its own",
+            self.name,
+            self.shape
+        );
+    }
+}
+
 /// One parameter in a step, off the tape; θ and g are on one device.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Item {
     pub(crate) info: Arc<Info>,
-    pub(crate) theta: DispatchTensor,
+    pub(crate) weight: Weight,
     pub(crate) grad: DispatchTensor,
+}
+
+/// θ, and where it is during the step.
+#[derive(Debug)]
+pub(crate) enum Weight {
+    /// Taken out of the module.
+    Out(Box<DispatchTensor>),
+    /// In the module: the step writes to its memory.
+    In(Resident),
+}
+
+impl Item {
+    /// θ for reading. What is kept beyond the stage at hand is a [copy](Self::kept_theta).
+    pub(crate) fn theta(&self) -> DispatchTensor {
+        match &self.weight {
+            Weight::Out(theta) => (**theta).clone(),
+            Weight::In(resident) => resident.view(&self.info.shape),
+        }
+    }
+
+    /// θ as it is now, for keeping.
+    pub(crate) fn kept_theta(&self) -> DispatchTensor {
+        match &self.weight {
+            Weight::Out(theta) => (**theta).clone(),
+            Weight::In(resident) => resident.copied(&self.info.shape),
+        }
+    }
+
+    /// θ ← `theta`, of the same shape, type and device.
+    pub(crate) fn set_theta(&mut self, theta: DispatchTensor) {
+        match &mut self.weight {
+            Weight::Out(old) => **old = theta,
+            Weight::In(resident) => resident.write(theta),
+        }
+    }
 }
 
 impl Deref for Item {

@@ -71,6 +71,7 @@ mod model;
 pub mod momentum;
 mod number;
 mod path;
+mod roster;
 mod rule;
 mod rules;
 mod saved;

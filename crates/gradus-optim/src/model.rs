@@ -2,17 +2,16 @@
 
 use crate::cohort::Cohorts;
 use crate::curvature::{estimate, preserving};
-use crate::execute::{ParameterState, beside};
-use crate::fused_or_not as fused;
-use crate::item::{Info, Item};
+use crate::execute::beside;
+use crate::item::Item;
+use crate::roster::Roster;
 use crate::stages::{Flow, Group, Now, Stage, StageState, check_groups, each_info, fill, without};
 use crate::walk::{self, Taken};
 use crate::{Curvature, OptimError, OptimizerConfig, Rule, saved};
 use burn::backend::DispatchTensor;
-use burn::module::{Module, ParamId};
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Optimizes all parameters of a module as an [`OptimizerConfig`] says.
@@ -55,31 +54,7 @@ pub struct ModelOptimizer {
     stages: Vec<(Stage, StageState)>,
     steps: u64,
     last_norm: Option<f64>,
-    /// Every parameter seen, in the order of the first walk.
-    entries: Vec<Entry>,
-    by_name: HashMap<String, usize>,
-    taken: Scratch,
-}
-
-/// A buffer that is empty between steps.
-#[derive(Default)]
-struct Scratch(Vec<Taken>);
-
-impl Clone for Scratch {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
-}
-
-/// What is known about one parameter.
-#[derive(Clone)]
-pub(crate) struct Entry {
-    pub(crate) info: Arc<Info>,
-    /// The id when last seen: a shortcut to the entry, which is found by name.
-    id: Option<ParamId>,
-    /// The place of its rule among the cohorts.
-    pub(crate) cohort: usize,
-    pub(crate) state: ParameterState,
+    roster: Roster,
 }
 
 /// Gradients of the loss at other weights.
@@ -90,7 +65,7 @@ impl std::fmt::Debug for ModelOptimizer {
         f.debug_struct("ModelOptimizer")
             .field("optimizer", &self.text)
             .field("steps", &self.steps)
-            .field("parameters", &self.entries.len())
+            .field("parameters", &self.roster.entries.len())
             .finish_non_exhaustive()
     }
 }
@@ -129,9 +104,7 @@ impl ModelOptimizer {
             stages: Vec::new(),
             steps: 0,
             last_norm: None,
-            entries: Vec::new(),
-            by_name: HashMap::new(),
-            taken: Scratch::default(),
+            roster: Roster::default(),
         }
     }
 
@@ -219,20 +192,15 @@ impl ModelOptimizer {
             true => HashMap::new(),
             false => self.curvature(&model, &grads, &mut loss),
         };
-        let mut taken = std::mem::take(&mut self.taken.0);
-        let model = walk::take(model, &mut grads, &mut taken, |next, id, place| {
-            let index = self.entry(next, id, place);
-            (index, Arc::clone(&self.entries[index].info))
-        });
+        let (roster, cohorts) = (&mut self.roster, &self.cohorts);
+        let (model, mut taken) = walk::take(model, &mut grads, roster, cohorts);
         if self.before_rule(weight, &mut taken) {
             self.steps += 1;
             self.update(lr, &mut taken, curvature);
             self.after_rule(lr, &mut taken);
         }
-        let mut spent = Vec::with_capacity(taken.len());
-        let model = walk::put_back(model, &mut taken, &mut spent);
-        discard(grads, spent);
-        self.taken.0 = taken;
+        let model = walk::put_back(model, &mut taken);
+        discard(grads, taken);
         model
     }
 
@@ -252,11 +220,13 @@ impl ModelOptimizer {
         }
         let cohorts = &self.cohorts.all;
         let mut entries: Vec<Vec<_>> = cohorts.iter().map(|_| Vec::new()).collect();
-        let mut known = self.entries.iter_mut().enumerate();
+        let mut known = self.roster.entries.iter_mut().enumerate();
         for taken in sorted {
             let known = known.find_map(|(index, known)| (index == taken.entry).then_some(known));
             if let Some(known) = known {
-                if let Some((slot, h)) = curvature.remove(&known.info.name) {
+                if !curvature.is_empty()
+                    && let Some((slot, h)) = curvature.remove(&known.info.name)
+                {
                     let rule = &cohorts[known.cohort].rule;
                     let slots = rule.slot_shapes(&known.info.shape).len();
                     known.state.put(slot, slots, h);
@@ -322,10 +292,7 @@ impl ModelOptimizer {
         }
         let mut due: HashMap<String, (&'static str, Curvature)> = HashMap::new();
         each_info(model, |info| {
-            let known = self
-                .by_name
-                .get(&info.name)
-                .map(|&index| &self.entries[index]);
+            let known = self.roster.get(&info.name);
             let place = known.map_or_else(|| self.cohorts.place(&info), |known| known.cohort);
             let rule = &cohorts[place].rule;
             let step = known.map_or(0, |known| known.state.step) + 1;
@@ -377,7 +344,7 @@ impl ModelOptimizer {
         if !self.stages.iter().any(|(stage, _)| stage.on_weights()) {
             return;
         }
-        let cohort = |taken: &Taken| &self.cohorts.all[self.entries[taken.entry].cohort];
+        let cohort = |taken: &Taken| &self.cohorts.all[self.roster.entries[taken.entry].cohort];
         let rates: Vec<_> = taken.iter().map(|taken| lr * cohort(taken).ratio).collect();
         let decays: Vec<_> = taken.iter().map(|taken| cohort(taken).decays).collect();
         let mut items: Vec<&mut Item> = taken.iter_mut().map(|taken| &mut taken.item).collect();
@@ -420,14 +387,11 @@ impl ModelOptimizer {
         if !cohorts.iter().any(|cohort| cohort.rule.averages()) {
             return model;
         }
-        walk::change(model, |name, theta| {
-            let known = self.by_name.get(name).map(|&index| &self.entries[index]);
-            match known {
-                Some(known) if known.state.step > 0 => {
-                    cohorts[known.cohort].rule.averaged(theta, &known.state)
-                }
-                _ => theta,
+        walk::change(model, |name, theta| match self.roster.get(name) {
+            Some(known) if known.state.step > 0 => {
+                cohorts[known.cohort].rule.averaged(theta, &known.state)
             }
+            _ => theta,
         })
     }
 
@@ -479,7 +443,7 @@ impl ModelOptimizer {
             &self.text,
             self.steps,
             &self.cohorts,
-            &self.entries,
+            &self.roster.entries,
             &self.stages,
         )
     }
@@ -500,49 +464,8 @@ impl ModelOptimizer {
         for ((_, state), loaded) in self.stages.iter_mut().zip(loaded.stages) {
             *state = loaded;
         }
-        self.entries = loaded
-            .parameters
-            .into_iter()
-            .map(|(info, state)| Entry {
-                cohort: self.cohorts.place(&info),
-                info: Arc::new(info),
-                id: None,
-                state,
-            })
-            .collect();
-        self.by_name = self
-            .entries
-            .iter()
-            .enumerate()
-            .map(|(i, entry)| (entry.info.name.clone(), i))
-            .collect();
+        self.roster = Roster::of(loaded.parameters, &self.cohorts);
         Ok(())
-    }
-
-    /// The place of the parameter's entry. The walk is the same each time, so the next entry is
-    /// nearly always the one.
-    fn entry(&mut self, next: usize, id: ParamId, place: walk::Place<'_>) -> usize {
-        if self
-            .entries
-            .get(next)
-            .is_some_and(|entry| entry.id == Some(id))
-        {
-            return next;
-        }
-        if let Some(&index) = self.by_name.get(place.name) {
-            self.entries[index].id = Some(id);
-            return index;
-        }
-        let index = self.entries.len();
-        let info = place.info();
-        self.entries.push(Entry {
-            cohort: self.cohorts.place(&info),
-            info: Arc::new(info),
-            id: Some(id),
-            state: ParameterState::default(),
-        });
-        self.by_name.insert(place.name.to_owned(), index);
-        index
     }
 }
 
@@ -554,23 +477,21 @@ fn asked<'a, 'b, M>(loss: &'a mut Option<Loss<'b, M>>, who: &str) -> &'a mut Los
     }
 }
 
-/// Frees what a step leaves behind. The memory of a large model takes milliseconds to give back; that
-/// need not keep the next forward pass waiting.
+/// Frees what a step leaves behind: gradients in the memory of the host. That of a large model takes
+/// milliseconds to give back, which need not keep the next forward pass waiting.
 ///
 /// Threads that are busy elsewhere (other trainings of one process, say) may not come to it for long,
-/// and gradients of step after step must not pile up: beyond a few they are freed here. So is what
-/// lies on other devices, where freeing is an operation among others.
-fn discard(grads: GradientsParams, spent: Vec<DispatchTensor>) {
+/// and gradients of step after step must not pile up: beyond a few they are freed here.
+fn discard(grads: GradientsParams, taken: Vec<Taken>) {
     /// Steps whose remains wait for a thread.
     static WAITING: AtomicUsize = AtomicUsize::new(0);
     /// Their largest number.
     const LIMIT: usize = 2;
 
-    let on_host = spent.iter().all(|g| fused::both_here(g, g));
     let reserve = || WAITING.try_update(Relaxed, Relaxed, |n| (n < LIMIT).then_some(n + 1));
-    if on_host && reserve().is_ok() {
+    if !taken.is_empty() && reserve().is_ok() {
         rayon::spawn(move || {
-            drop((grads, spent));
+            drop((grads, taken));
             WAITING.fetch_sub(1, Relaxed);
         });
     }

@@ -8,8 +8,9 @@ pub(crate) struct Path {
     text: String,
     /// Where the text ended before each entry.
     ends: Vec<usize>,
-    /// What a parameter at each entry would be; filled by [`enter_layer`](Self::enter_layer) only.
-    kinds: Vec<Kind>,
+    /// The containers that were named, one after another, and where each begins.
+    containers: String,
+    starts: Vec<usize>,
 }
 
 impl Path {
@@ -24,11 +25,14 @@ impl Path {
     /// [`enter`](Self::enter), for a walk that asks for [`kind`](Self::kind).
     pub(crate) fn enter_layer(&mut self, name: &str, container: &str) {
         self.enter(name);
-        self.kinds.push(Kind::of(container, name));
+        self.starts.push(self.containers.len());
+        self.containers.push_str(container);
     }
 
     pub(crate) fn exit(&mut self) {
-        self.kinds.pop();
+        if let Some(start) = self.starts.pop() {
+            self.containers.truncate(start);
+        }
         if let Some(end) = self.ends.pop() {
             self.text.truncate(end);
         }
@@ -36,7 +40,13 @@ impl Path {
 
     /// What the parameter here is for.
     pub(crate) fn kind(&self) -> Kind {
-        self.kinds.last().copied().unwrap_or(Kind::Other)
+        match (self.starts.last(), self.ends.last()) {
+            (Some(&start), Some(&end)) => {
+                let name = self.text[end..].trim_start_matches('.');
+                Kind::of(&self.containers[start..], name)
+            }
+            _ => Kind::Other,
+        }
     }
 
     /// The name: the entries joined by `.`.

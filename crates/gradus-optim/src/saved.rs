@@ -3,8 +3,8 @@
 use crate::cohort::Cohorts;
 use crate::execute::{ParameterState, shape_of};
 use crate::item::{Info, flattened, shaped};
-use crate::model::Entry;
 use crate::path::Path;
+use crate::roster::Entry;
 use crate::stages::{Stage, StageState};
 use crate::{OptimError, SlotShape};
 use burn::module::{Module, ModuleVisitor, Param};
@@ -382,6 +382,7 @@ fn read_parameter(
         step,
         memory,
         slots,
+        packed: None,
         part: None,
     })
 }

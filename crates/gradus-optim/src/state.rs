@@ -1,9 +1,10 @@
 //! What an optimizer remembers about one parameter.
 
 use crate::execute::beside;
-use crate::item::{flattened, shaped};
+use crate::fused_or_not::{Packed, flex_dtype};
+use crate::item::{Item, Weight, flattened, shaped};
 use burn::backend::DispatchTensor;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Time, numbers and tensors of one parameter under one rule.
@@ -13,8 +14,10 @@ pub(crate) struct ParameterState {
     pub(crate) step: u64,
     /// The rule's [`memory`](crate::Rule::memory).
     pub(crate) memory: Vec<f64>,
-    /// The rule's slots; empty before the first step, and while they are part of a flat buffer.
+    /// The rule's slots; empty before the first step, and while they are part of a flat buffer or packed.
     pub(crate) slots: Vec<DispatchTensor>,
+    /// The slots of a parameter that the fused execution changes inside its module.
+    pub(crate) packed: Option<Packed>,
     /// Where the slots are, if several parameters share flat buffers.
     pub(crate) part: Option<Box<Part>>,
 }
@@ -54,6 +57,7 @@ impl Clone for ParameterState {
             step: self.step,
             memory: self.memory.clone(),
             slots: self.tensors(),
+            packed: None,
             part: None,
         }
     }
@@ -62,16 +66,39 @@ impl Clone for ParameterState {
 impl ParameterState {
     /// The slots as tensors of their own.
     pub(crate) fn tensors(&self) -> Vec<DispatchTensor> {
-        match &self.part {
-            Some(part) => part.cut(),
-            None => self.slots.clone(),
+        match (&self.part, &self.packed) {
+            (Some(part), _) => part.cut(),
+            (None, Some(packed)) => packed.tensors(),
+            (None, None) => self.slots.clone(),
         }
     }
 
-    /// Takes the slots out of a shared buffer, if they are in one.
+    /// Makes the slots tensors of their own, if they are not.
     pub(crate) fn settle(&mut self) {
-        if let Some(part) = self.part.take() {
-            self.slots = part.cut();
+        if self.part.is_some() || self.packed.is_some() {
+            self.slots = self.tensors();
+            self.part = None;
+            self.packed = None;
+        }
+    }
+
+    /// Prepares `count` slots for the fused execution of `item`, whose type this is: packed, if its
+    /// weight stays in the module.
+    pub(crate) fn pack(&mut self, count: usize, item: &Item, dtype: DType) {
+        let alike = |slot: &DispatchTensor| flex_dtype(slot) == Some(dtype);
+        if self.part.is_some() || self.packed.is_some() || !self.slots.iter().all(alike) {
+            self.follow(&item.theta());
+        }
+        let shape = &item.info.shape;
+        let fresh = self.slots.is_empty();
+        match (&item.weight, fresh) {
+            (Weight::In(_), true) => self.packed = Some(Packed::zeros(count, shape, dtype)),
+            (Weight::In(_), false) => {
+                let slots = std::mem::take(&mut self.slots);
+                self.packed = Some(Packed::of(slots, shape, dtype));
+            }
+            (Weight::Out(_), true) => self.slots = Packed::zeros(count, shape, dtype).tensors(),
+            (Weight::Out(_), false) => {}
         }
     }
 

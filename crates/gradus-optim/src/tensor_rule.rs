@@ -304,18 +304,22 @@ impl<R: TensorRule> AnyRule for Shaped<R> {
         Arc::new(Self(self.0.with_momentum(momentum)))
     }
     fn step_all(&self, lr: f64, entries: &mut [Entry<'_>]) {
-        let pieces = entries.iter_mut().map(|(item, state)| {
-            let item = &mut **item;
-            state.follow(&item.theta);
+        let mut thetas: Vec<_> = entries.iter().map(|(item, _)| item.theta()).collect();
+        let pieces = entries.iter_mut().zip(&mut thetas);
+        let pieces = pieces.map(|((item, state), theta)| {
+            state.follow(theta);
             Piece {
                 shape: &item.info.shape,
                 units: item.info.kind.unit_axis(item.info.shape.len()).unwrap_or(0),
-                theta: &mut item.theta,
+                theta,
                 grad: item.grad.clone(),
                 state,
             }
         });
         step_all(&self.0, lr, pieces.collect());
+        for ((item, _), theta) in entries.iter_mut().zip(thetas) {
+            item.set_theta(theta);
+        }
     }
     fn averages(&self) -> bool {
         false

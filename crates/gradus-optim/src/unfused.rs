@@ -3,11 +3,57 @@
 use crate::Rule;
 use crate::execute::{Entry, Totals};
 use burn::backend::DispatchTensor;
+use burn::tensor::DType;
 
 #[allow(dead_code, reason = "the fused execution is what constructs it")]
 pub(crate) enum Values<'a> {
     F32(&'a [f32]),
     F64(&'a [f64]),
+}
+
+/// No parameter has a home.
+pub(crate) type Home = ();
+
+/// No weight stays in its module during the step.
+#[derive(Debug)]
+pub(crate) enum Resident {}
+
+impl Resident {
+    pub(crate) fn dtype(&self) -> DType {
+        match *self {}
+    }
+    pub(crate) fn view(&self, _: &[usize]) -> DispatchTensor {
+        match *self {}
+    }
+    pub(crate) fn copied(&self, _: &[usize]) -> DispatchTensor {
+        match *self {}
+    }
+    pub(crate) fn write(&mut self, _: DispatchTensor) {
+        match *self {}
+    }
+}
+
+/// No slots are packed.
+#[derive(Debug)]
+pub(crate) enum Packed {}
+
+impl Packed {
+    pub(crate) fn zeros(_: usize, _: &[usize], _: DType) -> Self {
+        unreachable!("only the fused execution packs slots")
+    }
+    pub(crate) fn of(_: Vec<DispatchTensor>, _: &[usize], _: DType) -> Self {
+        unreachable!("only the fused execution packs slots")
+    }
+    pub(crate) fn tensors(&self) -> Vec<DispatchTensor> {
+        match *self {}
+    }
+    pub(crate) fn put(&mut self, _: usize, _: DispatchTensor) {
+        match *self {}
+    }
+}
+
+pub(crate) fn flex_dtype(_: &DispatchTensor) -> Option<DType> {
+    None
 }
 
 pub(crate) fn prepare(_slots: usize, entries: &mut [Entry<'_>]) -> Vec<bool> {

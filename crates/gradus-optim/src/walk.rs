@@ -1,13 +1,17 @@
-//! The walks through a module that a step needs: weights out, weights back.
+//! The walks through a module that a step needs.
 //!
-//! A weight can change in place only while nobody else holds its memory, so the step takes it out of
-//! the module, leaves an empty tensor in its place, and puts the new one back on a second walk.
+//! On the CPU backend (flex) one walk does it: the weights stay where they are, and the step learns where
+//! that is ([`Resident`]). Elsewhere a weight can change in place only while nobody else holds its
+//! memory, so the step takes it out of the module, leaves an empty tensor in its place, and puts the new
+//! one back on a second walk.
 
-use crate::Kind;
+use crate::cohort::Cohorts;
 use crate::execute::{beside, device_of};
-use crate::item::{Info, Item};
+use crate::fused_or_not::{self as fused, Home, Resident};
+use crate::item::{Info, Item, Weight};
 use crate::path::Path;
-use burn::backend::DispatchTensor;
+use crate::roster::Roster;
+use burn::backend::{DispatchAutodiffContext, DispatchTensor, TensorMetadata};
 use burn::module::{Module, ModuleMapper, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{GradientCheckpointingStrategy, Tensor};
@@ -19,9 +23,8 @@ pub(crate) struct Taken {
     pub(crate) entry: usize,
     /// Its weight and gradient.
     pub(crate) item: Item,
-    /// Where the weight belongs, and what its tensor carries besides values.
-    id: ParamId,
-    tracking: Tracking,
+    /// Where a weight that was taken out belongs, and what its tensor carries besides values.
+    back: Option<(ParamId, Tracking)>,
 }
 
 /// How a tensor takes part in automatic differentiation.
@@ -58,53 +61,55 @@ impl Tracking {
 }
 
 /// Where a walk stands.
-#[derive(Clone, Copy)]
 pub(crate) struct Place<'a> {
-    pub(crate) name: &'a str,
-    kind: Kind,
+    path: &'a Path,
     shape: &'a dyn Fn() -> Vec<usize>,
 }
 
 impl Place<'_> {
+    pub(crate) fn name(&self) -> &str {
+        self.path.name()
+    }
+
     pub(crate) fn info(&self) -> Info {
         Info {
-            name: self.name.to_owned(),
-            kind: self.kind,
+            name: self.name().to_owned(),
+            kind: self.path.kind(),
             shape: (self.shape)(),
         }
     }
 }
 
-/// Takes every parameter that has a gradient out of `model`. `entry` says which it is, also of those
-/// without, given the number after that of the parameter before, the id and the place.
+/// Finds every parameter that has a gradient, and takes its weight out of `model` where it cannot be
+/// changed inside. All parameters are noted in the roster.
 pub(crate) fn take<M: Module>(
     model: M,
     grads: &mut GradientsParams,
-    taken: &mut Vec<Taken>,
-    entry: impl FnMut(usize, ParamId, Place<'_>) -> (usize, Arc<Info>),
-) -> M {
-    taken.clear();
-    taken.reserve(grads.len());
-    model.map(&mut Take {
-        taken,
+    roster: &mut Roster,
+    cohorts: &Cohorts,
+) -> (M, Vec<Taken>) {
+    let mut walk = Take {
+        taken: Vec::with_capacity(grads.len()),
         grads,
-        entry,
+        roster,
+        cohorts,
         path: Path::default(),
         next: 0,
         empty: Default::default(),
-    })
+    };
+    let model = model.map(&mut walk);
+    (model, walk.taken)
 }
 
-/// Puts the weights back, which are in the order in which [`take`] gave them. Gradients are handed
-/// over to `spent`.
-pub(crate) fn put_back<M: Module>(
-    model: M,
-    taken: &mut Vec<Taken>,
-    spent: &mut Vec<DispatchTensor>,
-) -> M {
+/// Puts weights back where they were taken out, and leaves in `taken` what stayed inside. The order is
+/// that in which [`take`] gave them.
+pub(crate) fn put_back<M: Module>(model: M, taken: &mut Vec<Taken>) -> M {
+    let out: Vec<_> = taken.extract_if(.., |taken| taken.back.is_some()).collect();
+    if out.is_empty() {
+        return model;
+    }
     model.map(&mut PutBack {
-        taken: taken.drain(..).peekable(),
-        spent,
+        out: out.into_iter().peekable(),
     })
 }
 
@@ -130,21 +135,19 @@ pub(crate) fn with_weight<const D: usize>(
     Param::from_mapped_value(id, tensor, mapper)
 }
 
-struct Take<'a, F> {
+struct Take<'a> {
     grads: &'a mut GradientsParams,
-    entry: F,
+    roster: &'a mut Roster,
+    cohorts: &'a Cohorts,
     path: Path,
     /// The entry expected next.
     next: usize,
-    taken: &'a mut Vec<Taken>,
+    taken: Vec<Taken>,
     /// What stands in the place of a weight, by rank.
     empty: [Option<DispatchTensor>; 9],
 }
 
-impl<F> ModuleMapper for Take<'_, F>
-where
-    F: FnMut(usize, ParamId, Place<'_>) -> (usize, Arc<Info>),
-{
+impl ModuleMapper for Take<'_> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter_layer(name, container);
     }
@@ -155,57 +158,116 @@ where
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let place = Place {
-            name: self.path.name(),
-            kind: self.path.kind(),
+            path: &self.path,
             shape: &|| param.shape().to_vec(),
         };
-        let (entry, info) = (self.entry)(self.next, param.id, place);
+        let entry = self.roster.find(self.next, param.id, &place, self.cohorts);
         self.next = entry + 1;
         let Some(grad) = self.grads.remove::<D>(param.id) else {
             return param;
         };
 
         let (id, tensor, mapper) = param.consume();
-        assert!(
-            tensor.dims()[..] == info.shape,
-            "`{}` has shape {:?}, and had {:?} when this optimizer met it: another model needs an \
-             optimizer of its own",
-            info.name,
-            tensor.dims(),
-            info.shape
-        );
-        let tracking = Tracking::of(&tensor);
-        let theta = tensor.inner().into_dispatch();
-        let grad = beside(grad.inner().into_dispatch(), &theta);
-        let empty = self.empty[D].get_or_insert_with(|| {
-            // Not of zero elements: a tensor of rank 0 has one.
-            Tensor::<D>::zeros([1; D], &device_of(&theta)).into_dispatch()
-        });
-        let empty = Tensor::<D>::from_dispatch(empty.clone());
-        self.taken.push(Taken {
-            entry,
-            item: Item { info, theta, grad },
-            id,
-            tracking,
-        });
-        Param::from_mapped_value(id, empty, mapper)
+        let known = &mut self.roster.entries[entry];
+        let info = Arc::clone(&known.info);
+        let grad = off_tape(grad);
+        let (tensor, weight, back) = match settled(tensor, id, &info, &mut known.home) {
+            Ok((tensor, resident)) => (tensor, Weight::In(resident), None),
+            Err(tensor) => {
+                info.check(&tensor.dims());
+                let tracking = Tracking::of(&tensor);
+                let theta = tensor.inner().into_dispatch();
+                let empty = self.empty[D].get_or_insert_with(|| {
+                    // Not of zero elements: a tensor of rank 0 has one.
+                    Tensor::<D>::zeros([1; D], &device_of(&theta)).into_dispatch()
+                });
+                let empty = Tensor::<D>::from_dispatch(empty.clone());
+                (empty, Weight::Out(Box::new(theta)), Some((id, tracking)))
+            }
+        };
+        let mut item = Item { info, weight, grad };
+        let at_home = match &item.weight {
+            Weight::In(resident) => fused::flex_dtype(&item.grad) == Some(resident.dtype()),
+            Weight::Out(theta) => fused::flex_dtype(&item.grad) == Some(theta.dtype()),
+        };
+        if !at_home {
+            item.grad = beside(item.grad.clone(), &item.theta());
+        }
+        self.taken.push(Taken { entry, item, back });
+        Param::from_mapped_value(id, tensor, mapper)
     }
 }
 
-struct PutBack<'a> {
-    taken: std::iter::Peekable<std::vec::Drain<'a, Taken>>,
-    spent: &'a mut Vec<DispatchTensor>,
+fn off_tape<const D: usize>(tensor: Tensor<D>) -> DispatchTensor {
+    let tensor = tensor.into_dispatch();
+    match tensor.autodiff {
+        DispatchAutodiffContext::Disabled => tensor,
+        DispatchAutodiffContext::Enabled(_) => {
+            Tensor::<D>::from_dispatch(tensor).inner().into_dispatch()
+        }
+    }
 }
 
-impl ModuleMapper for PutBack<'_> {
+/// The parameter's tensor, as it shall stand in the module, and access to its memory; or else the tensor
+/// as it was.
+#[cfg(feature = "flex")]
+fn settled<const D: usize>(
+    tensor: Tensor<D>,
+    id: ParamId,
+    info: &Info,
+    home: &mut Home,
+) -> Result<(Tensor<D>, Resident), Tensor<D>> {
+    let on_tape = tensor.gradient_checkpointing_strategy().is_some();
+    // What sums gradients over devices is registered anew with each leaf.
+    if on_tape && tensor.is_distributed() {
+        return Err(tensor);
+    }
+    let leaf = !on_tape || tensor.is_require_grad();
+    let tensor = tensor.into_dispatch();
+    let Some(flex) = fused::primitive(&tensor) else {
+        return Err(Tensor::from_dispatch(tensor));
+    };
+    info.check(flex.layout().shape());
+    if leaf && let Some(resident) = Resident::of(flex, home) {
+        return Ok((Tensor::from_dispatch(tensor), resident));
+    }
+    let tensor = Tensor::<D>::from_dispatch(tensor);
+    let tracking = Tracking::of(&tensor);
+    let theta = fused::into_flex(tensor.inner().into_dispatch());
+    let (theta, resident) = Resident::settle(theta, home);
+    let theta = Tensor::from_dispatch(fused::from_flex(theta));
+    Ok((tracking.put_on(theta, id), resident))
+}
+
+#[cfg(not(feature = "flex"))]
+fn settled<const D: usize>(
+    tensor: Tensor<D>,
+    _: ParamId,
+    _: &Info,
+    _: &mut Home,
+) -> Result<(Tensor<D>, Resident), Tensor<D>> {
+    Err(tensor)
+}
+
+struct PutBack {
+    out: std::iter::Peekable<std::vec::IntoIter<Taken>>,
+}
+
+impl ModuleMapper for PutBack {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let Some(taken) = self.taken.next_if(|taken| taken.id == param.id) else {
+        let here = |taken: &Taken| matches!(&taken.back, Some((id, _)) if *id == param.id);
+        let Some(taken) = self.out.next_if(here) else {
             return param;
         };
-        let (id, _, mapper) = param.consume();
-        let weight = Tensor::from_dispatch(taken.item.theta);
-        self.spent.push(taken.item.grad);
-        Param::from_mapped_value(id, taken.tracking.put_on(weight, id), mapper)
+        let (id, empty, mapper) = param.consume();
+        let tensor = match (taken.item.weight, taken.back) {
+            (Weight::Out(theta), Some((_, tracking))) => {
+                tracking.put_on(Tensor::from_dispatch(*theta), id)
+            }
+            // Not reached: those that stayed inside are not among them.
+            _ => empty,
+        };
+        Param::from_mapped_value(id, tensor, mapper)
     }
 }
 

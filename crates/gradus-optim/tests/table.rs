@@ -10,7 +10,7 @@
 )]
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::optim::{GradientsParams, ModuleOptimizer};
+use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use gradus_optim::{ModelOptimizer, OptimizerConfig, RuleConfig, ScheduleConfig, Value};
 
@@ -576,55 +576,6 @@ fn saving_and_loading_mid_run_changes_no_bit() {
 
 // === Executions ===
 
-/// The rule as Burn's own optimizer; none for rules that need what its trait cannot give.
-fn burn_optimizer(rule: &RuleConfig) -> Option<ModuleOptimizer> {
-    macro_rules! list {
-        ($($variant:ident),*) => {
-            match rule {
-                $(RuleConfig::$variant(rule) => Some(ModuleOptimizer::from(rule.clone())),)*
-                RuleConfig::AdaHessian(_) | RuleConfig::Sophia(_) => None,
-            }
-        };
-    }
-    list!(
-        Sgd,
-        Momentum,
-        Qhm,
-        SignSgd,
-        Rprop,
-        Asgd,
-        ScheduleFreeSgd,
-        Adagrad,
-        RmsProp,
-        Adadelta,
-        Adam,
-        AdamW,
-        Adamax,
-        NAdam,
-        NAdamW,
-        RAdam,
-        AdaBelief,
-        Yogi,
-        Adan,
-        Adopt,
-        AdEMAMix,
-        QhAdam,
-        ScheduleFreeAdamW,
-        Lion,
-        Tiger,
-        DAdaptAdamW,
-        DAdaptSgd,
-        Lamb,
-        Lars,
-        Novograd,
-        Prodigy,
-        Adafactor,
-        Muon,
-        Shampoo,
-        Soap
-    )
-}
-
 /// A square, whose rows and columns may be taken for outputs and inputs or the other way round.
 const SIDE: usize = 12;
 const N: usize = SIDE * SIDE;
@@ -661,7 +612,7 @@ fn the_executions_agree() {
         // The laboratory, which takes a vector of f64.
         let flat = |_: usize| 0.02;
         let gradients = (0..STEPS).map(|t| (0..N).map(wave(t)).collect::<Vec<_>>());
-        let reference = if burn_optimizer(&config.rule).is_some() {
+        let reference = if config.rule.to_burn().is_some() {
             let start = sine(N, 1.0);
             let path = config
                 .rule
@@ -681,7 +632,7 @@ fn the_executions_agree() {
         let reference = ours(&fused, &scheduled);
         agree(&ours(&tensors, &scheduled), &reference, exact)?;
         for (place, tolerance) in [(&fused, exact), (&tensors, exact), (&single, inexact)] {
-            let Some(mut burn) = burn_optimizer(&config.rule) else {
+            let Some(mut burn) = config.rule.to_burn() else {
                 continue;
             };
             // Burn steps parameters on an autodiff device only.

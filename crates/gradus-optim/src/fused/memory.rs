@@ -6,7 +6,7 @@ use burn::backend::{
 };
 use pulp::{Scalar, Simd, WithSimd};
 
-pub(super) type FlexTensor =
+pub(crate) type FlexTensor =
     <burn::backend::Flex as burn::backend::BackendTypes>::FloatTensorPrimitive;
 
 /// Whether both are flex tensors, and so on one device.
@@ -32,7 +32,7 @@ pub(crate) enum Values<'a> {
     F64(&'a [f64]),
 }
 
-pub(super) fn flex_dtype(tensor: &DispatchTensor) -> Option<DType> {
+pub(crate) fn flex_dtype(tensor: &DispatchTensor) -> Option<DType> {
     match (&tensor.kind, tensor.autodiff) {
         (DispatchTensorKind::Flex(BackendTensor::Float(t)), DispatchAutodiffContext::Disabled) => {
             Some(t.dtype())
@@ -41,7 +41,7 @@ pub(super) fn flex_dtype(tensor: &DispatchTensor) -> Option<DType> {
     }
 }
 
-pub(super) fn into_flex(tensor: DispatchTensor) -> FlexTensor {
+pub(crate) fn into_flex(tensor: DispatchTensor) -> FlexTensor {
     match tensor.kind {
         DispatchTensorKind::Flex(BackendTensor::Float(t)) => t,
         _ => unreachable!("`flex_dtype` was asked before"),
@@ -62,11 +62,24 @@ pub(super) fn flex_mut(tensor: &mut DispatchTensor) -> &mut FlexTensor {
     }
 }
 
-pub(super) fn from_flex(tensor: FlexTensor) -> DispatchTensor {
+pub(crate) fn from_flex(tensor: FlexTensor) -> DispatchTensor {
     DispatchTensor {
         kind: DispatchTensorKind::Flex(BackendTensor::Float(tensor)),
         autodiff: DispatchAutodiffContext::Disabled,
     }
+}
+
+/// The memory's tensor, also of one on the tape; `None` for any other than flex `f32` and `f64`.
+pub(crate) fn primitive(tensor: &DispatchTensor) -> Option<&FlexTensor> {
+    let flex = match &tensor.kind {
+        DispatchTensorKind::Flex(BackendTensor::Float(t)) => t,
+        DispatchTensorKind::Autodiff(inner) => match &**inner {
+            DispatchTensorKind::Flex(BackendTensor::Autodiff(t)) => t.primitive(),
+            _ => return None,
+        },
+        _ => return None,
+    };
+    matches!(flex.dtype(), DType::F32 | DType::F64).then_some(flex)
 }
 
 /// The tensor in row-major order over exactly its own buffer. The tensor itself if it is so already
@@ -88,9 +101,14 @@ pub(super) fn make_whole(tensor: &mut DispatchTensor) {
 
 pub(super) fn is_whole(tensor: &FlexTensor) -> bool {
     let layout = tensor.layout();
-    layout.start_offset() == 0
-        && layout.is_contiguous()
-        && tensor.bytes().len() == layout.num_elements() * tensor.dtype().size()
+    let mut elements = 1;
+    for (&size, &stride) in layout.shape().iter().zip(layout.strides()).rev() {
+        if size > 1 && stride != elements as isize {
+            return false;
+        }
+        elements *= size;
+    }
+    layout.start_offset() == 0 && tensor.bytes().len() == elements * tensor.dtype().size()
 }
 
 /// A floating-point type of memory, and the number that computes with it.

@@ -13,14 +13,21 @@
 //! fixed order.
 
 mod memory;
+mod packed;
 mod pass;
+mod resident;
 
-pub(crate) use memory::{Values, both_here, with_values};
+pub(crate) use memory::{
+    Values, both_here, flex_dtype, from_flex, into_flex, primitive, with_values,
+};
+pub(crate) use packed::Packed;
+pub(crate) use resident::{Home, Resident};
 
 use crate::execute::{Entry, Totals};
+use crate::item::Weight;
 use crate::{Rule, rule::MAX_SLOTS};
 use burn::backend::DType;
-use memory::{Element, FlexTensor, flex, flex_dtype, flex_mut, from_flex, make_whole};
+use memory::{Element, flex, flex_mut, make_whole};
 use pass::{Measure, Update};
 use rayon::prelude::*;
 
@@ -35,25 +42,34 @@ const PARALLEL: usize = 2 * CHUNK;
 /// type, `f32` or `f64`. Their memory is brought in order, and missing slots are made.
 pub(crate) fn prepare(slots: usize, entries: &mut [Entry<'_>]) -> Vec<bool> {
     let takes = |(item, state): &mut Entry<'_>| {
-        let dtype = flex_dtype(&item.theta);
+        let dtype = weight_dtype(&item.weight);
         let uniform =
             matches!(dtype, Some(DType::F32 | DType::F64)) && flex_dtype(&item.grad) == dtype;
         if uniform {
-            if state.part.is_some() || state.slots.iter().any(|slot| flex_dtype(slot) != dtype) {
-                state.follow(&item.theta);
-            }
-            if state.slots.is_empty() {
-                let shape = &item.info.shape;
-                let zeros = || FlexTensor::zeros(shape.clone().into(), flex(&item.theta).dtype());
-                state.slots = (0..slots).map(|_| from_flex(zeros())).collect();
-            }
-            make_whole(&mut item.theta);
             make_whole(&mut item.grad);
-            state.slots.iter_mut().for_each(make_whole);
+            let dtype = dtype.unwrap_or(DType::F32);
+            if !state
+                .packed
+                .as_ref()
+                .is_some_and(|packed| packed.dtype() == dtype)
+            {
+                state.pack(slots, item, dtype);
+            }
+            if let Weight::Out(theta) = &mut item.weight {
+                make_whole(theta);
+                state.slots.iter_mut().for_each(make_whole);
+            }
         }
         uniform
     };
     entries.iter_mut().map(takes).collect()
+}
+
+fn weight_dtype(weight: &Weight) -> Option<DType> {
+    match weight {
+        Weight::Out(theta) => flex_dtype(theta),
+        Weight::In(resident) => Some(resident.dtype()),
+    }
 }
 
 /// Calls `$run::<R, T, S>($arguments)` for the number type and the number of slots at hand, so that
@@ -62,7 +78,7 @@ macro_rules! with_layout {
     ($rule:expr, $entries:expr, $fused:expr, $run:ident($($argument:expr),*)) => {
         for dtype in [DType::F32, DType::F64] {
             let taken = |index: usize, item: &crate::item::Item| {
-                $fused[index] && flex_dtype(&item.theta) == Some(dtype)
+                $fused[index] && weight_dtype(&item.weight) == Some(dtype)
             };
             if !$entries.iter().enumerate().any(|(index, (item, _))| taken(index, item)) {
                 continue;
@@ -153,13 +169,12 @@ fn jobs<'a, R: Rule, T: Element, const S: usize>(
         }
         let k = &scalars[entry];
         let item = &mut **item;
-        let mut theta = T::memory_mut(flex_mut(&mut item.theta));
+        let mut theta = match &mut item.weight {
+            Weight::Out(theta) => T::memory_mut(flex_mut(theta)),
+            Weight::In(resident) => resident.memory_mut(),
+        };
         let mut grad = T::memory(flex(&item.grad));
-        let mut memories = state.slots.iter_mut();
-        let mut slots: [&mut [T]; S] = std::array::from_fn(|_| match memories.next() {
-            Some(slot) => T::memory_mut(flex_mut(slot)),
-            None => unreachable!("a state has the slots of its rule"),
-        });
+        let mut slots = packed::slots_mut(&mut state.packed, &mut state.slots);
         while theta.len() > CHUNK {
             jobs.push(Job {
                 k,

@@ -79,42 +79,35 @@ pub use yogi::Yogi;
 
 use crate::Number;
 
-// Not among them: `AdaHessian` and `Sophia`, which need gradients that Burn's trait cannot give.
-crate::burn_optimizer!(
-    Sgd,
-    Momentum,
-    Qhm,
-    SignSgd,
-    Rprop,
-    Asgd,
-    ScheduleFreeSgd,
-    Adagrad,
-    RmsProp,
-    Adadelta,
-    Adam,
-    AdamW,
-    Adamax,
-    NAdam,
-    NAdamW,
-    RAdam,
-    AdaBelief,
-    Yogi,
-    Adan,
-    Adopt,
-    AdEMAMix,
-    QhAdam,
-    ScheduleFreeAdamW,
-    Lion,
-    Tiger,
-    DAdaptAdamW,
-    DAdaptSgd,
-    Lamb,
-    Lars,
-    Novograd,
-    Prodigy
-);
+/// The one list of rules, in the order of `gradus optim list`: calls `$with!` with it.
+macro_rules! all_rules {
+    ($with:ident) => {
+        $with! {
+            elementwise:
+            Sgd, Momentum, Qhm, SignSgd, Rprop, Asgd, ScheduleFreeSgd, Adagrad, RmsProp, Adadelta, Adam,
+            AdamW, Adamax, NAdam, NAdamW, RAdam, AdaBelief, Yogi, Adan, Adopt, AdEMAMix, QhAdam,
+            ScheduleFreeAdamW, Lion, Tiger, DAdaptAdamW, DAdaptSgd, Lamb, Lars, Novograd, Prodigy;
+            // They need gradients that Burn's trait cannot give.
+            curvature:
+            AdaHessian, Sophia;
+            tensor:
+            Adafactor, Muon, Shampoo, Soap;
+        }
+    };
+}
+pub(crate) use all_rules;
 
-crate::burn_tensor_optimizer!(Adafactor, Muon, Shampoo, Soap);
+macro_rules! burn_optimizers {
+    (
+        elementwise: $($rule:ident),*;
+        curvature: $($curved:ident),*;
+        tensor: $($shaped:ident),*;
+    ) => {
+        crate::burn_optimizer!($($rule),*);
+        crate::burn_tensor_optimizer!($($shaped),*);
+    };
+}
+all_rules!(burn_optimizers);
 
 /// g ← ±g + λ·θ: the sign of `maximize`, and weight decay coupled into the gradient, the L2 penalty
 /// of the textbooks.

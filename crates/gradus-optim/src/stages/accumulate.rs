@@ -58,7 +58,7 @@ impl GradientStage for Accumulate {
         for item in items.iter_mut() {
             let before = state.parameters.remove(&item.name);
             let before = before.and_then(|mut state| state.slots.pop());
-            let before = before.map(|sum| beside(sum, &item.theta));
+            let before = before.map(|sum| beside(sum, &item.grad));
             let g = item.grad.clone();
             let sum = with_rank!(item.shape.len(), D => {
                 let g = Tensor::<D>::from_dispatch(g);

@@ -47,12 +47,13 @@ impl MaxNorm {
             if item.shape.contains(&0) {
                 continue;
             }
-            let theta = item.theta.clone();
-            item.theta = with_rank!(rank, D => {
+            let theta = item.theta();
+            let theta = with_rank!(rank, D => {
                 let theta = Tensor::<D>::from_dispatch(theta);
                 let norms = unit_norms(theta.clone(), Some(unit));
                 (theta * factor(norms, self.c)).into_dispatch()
             });
+            item.set_theta(theta);
         }
     }
 }

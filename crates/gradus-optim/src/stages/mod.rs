@@ -312,7 +312,7 @@ impl Stage {
             for item in items {
                 if !state.parameters.contains_key(&item.name) {
                     let first = ParameterState {
-                        slots: vec![item.theta.clone()],
+                        slots: vec![item.kept_theta()],
                         ..ParameterState::default()
                     };
                     state.parameters.insert(item.name.clone(), first);
@@ -379,7 +379,7 @@ macro_rules! each_gradient {
                 continue;
             }
             let $item = &**item;
-            let (g, theta) = (item.grad.clone(), item.theta.clone());
+            let (g, theta) = (item.grad.clone(), item.theta());
             let new = $crate::execute::with_rank!(item.shape.len(), D => {
                 let $g = burn::tensor::Tensor::<D>::from_dispatch(g);
                 let $theta = burn::tensor::Tensor::<D>::from_dispatch(theta);
