@@ -9,7 +9,17 @@ use burn::tensor::Shape;
 use burn::tensor::ops::ConvOptions;
 
 use crate::cpu::activation::Act;
+use crate::cpu::Precision;
 use crate::fallback;
+
+/// How a convolution is to be computed.
+#[derive(Clone, Debug)]
+pub struct Convolution {
+    /// Stride, padding, dilation, groups.
+    pub options: ConvOptions<2>,
+    /// What is multiplied, on the CPU backend; the others choose by the type of their tensors.
+    pub precision: Precision,
+}
 
 /// A map of each channel with what follows it: y = f(x·scale + shift + residual), where normalisation
 /// puts x̂ for x, γ for scale and β for shift.
@@ -25,6 +35,15 @@ pub struct ChannelMap<B: Backend> {
     pub residual: Option<FloatTensor<B>>,
     /// f.
     pub act: Act,
+}
+
+/// The settings of a cross-entropy.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct CrossEntropy {
+    /// ε in [0, 1): this share of the target is spread over all classes.
+    pub smoothing: f64,
+    /// One weight for each class; all 1 if absent.
+    pub class_weights: Option<Vec<f64>>,
 }
 
 /// The windows of a pooling: outputs are at ⌊(in + 2·padding − kernel)/stride⌋ + 1 places.
@@ -69,9 +88,9 @@ pub trait Kernels: Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: Option<FloatTensor<Self>>,
-        options: &ConvOptions<2>,
+        how: &Convolution,
     ) -> FloatTensor<Self> {
-        Self::conv2d(x, weight, bias, options.clone())
+        Self::conv2d(x, weight, bias, how.options.clone())
     }
 
     /// ∂L/∂x, of the shape `x`, from dy = ∂L/∂y.
@@ -79,10 +98,10 @@ pub trait Kernels: Backend {
         x: Shape,
         weight: FloatTensor<Self>,
         dy: FloatTensor<Self>,
-        options: &ConvOptions<2>,
+        how: &Convolution,
     ) -> FloatTensor<Self> {
         let x = fallback::shaped::<Self>(x, &dy);
-        Self::conv2d_x_backward(x, weight, dy, options.clone())
+        Self::conv2d_x_backward(x, weight, dy, how.options.clone())
     }
 
     /// ∂L/∂w, of the shape `weight`.
@@ -90,10 +109,10 @@ pub trait Kernels: Backend {
         x: FloatTensor<Self>,
         weight: Shape,
         dy: FloatTensor<Self>,
-        options: &ConvOptions<2>,
+        how: &Convolution,
     ) -> FloatTensor<Self> {
         let weight = fallback::shaped::<Self>(weight, &dy);
-        Self::conv2d_weight_backward(x, weight, dy, options.clone())
+        Self::conv2d_weight_backward(x, weight, dy, how.options.clone())
     }
 
     /// ∂L/∂b of a vector that was added to every position: the sum over N, H and W.
@@ -203,6 +222,17 @@ pub trait Kernels: Backend {
     /// ∂L/∂x, of the shape `x`.
     fn subsampled_gradient(x: Shape, dy: FloatTensor<Self>, stride: usize) -> FloatTensor<Self> {
         fallback::pool::subsampled_gradient::<Self>(x, dy, stride)
+    }
+
+    /// The loss of each example, `[N]`, from logits `[N, K]` and classes `[N]`, and, if asked for, its
+    /// gradient, `[N, K]`: formulas in [`cpu::cross_entropy`](crate::cpu::cross_entropy).
+    fn cross_entropy(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        how: &CrossEntropy,
+        with_gradient: bool,
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+        fallback::loss::cross_entropy::<Self>(logits, targets, how, with_gradient)
     }
 
     /// a + b, of equal shapes, in whatever order of memory is natural.

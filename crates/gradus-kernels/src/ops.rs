@@ -2,13 +2,12 @@
 
 #![allow(deprecated, reason = "ndarray is kept for comparison")]
 
-use burn::backend::tensor::FloatTensor;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, ExtensionType, backend_extension};
 use burn::tensor::Tensor;
-use burn::tensor::ops::ConvOptions;
 
 use crate::cpu::activation::Act;
-use crate::kernels::{ChannelMap, Kernels, Windows};
+use crate::kernels::{ChannelMap, Convolution, CrossEntropy, Kernels, Windows};
 
 /// A tensor that an operation may do without.
 #[derive(ExtensionType, Clone, Debug)]
@@ -52,7 +51,7 @@ pub trait KernelOps: Backend {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         #[extension_type] bias: Maybe<Self>,
-        options: ConvOptions<2>,
+        how: Convolution,
     ) -> FloatTensor<Self>;
 
     /// f(γ·x̂ + β + residual), and mean and biased variance of the batch.
@@ -93,6 +92,13 @@ pub trait KernelOps: Backend {
     /// Every s-th position, with zeros for the channels from C on.
     fn subsampling(x: FloatTensor<Self>, stride: usize, channels: usize) -> FloatTensor<Self>;
 
+    /// The cross-entropy of each example, `[N, K]` and `[N]` → `[N]`.
+    fn softmax_cross_entropy(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        how: CrossEntropy,
+    ) -> FloatTensor<Self>;
+
     /// x twice, for two readers whose gradients are added.
     fn forked(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
@@ -120,9 +126,9 @@ macro_rules! plain {
                 x: FloatTensor<Self>,
                 weight: FloatTensor<Self>,
                 bias: Maybe<Self>,
-                options: ConvOptions<2>,
+                how: Convolution,
             ) -> FloatTensor<Self> {
-                <Self as Kernels>::convolve(x, weight, bias.into_option(), &options)
+                <Self as Kernels>::convolve(x, weight, bias.into_option(), &how)
             }
 
             fn batch_normalisation(
@@ -174,6 +180,14 @@ macro_rules! plain {
                 channels: usize,
             ) -> FloatTensor<Self> {
                 <Self as Kernels>::subsampled(x, stride, channels)
+            }
+
+            fn softmax_cross_entropy(
+                logits: FloatTensor<Self>,
+                targets: IntTensor<Self>,
+                how: CrossEntropy,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::cross_entropy(logits, targets, &how, false).0
             }
 
             fn forked(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {

@@ -1,11 +1,12 @@
 //! The operations over Burn's `Tensor`.
 
 use burn::backend::Dispatch;
-use burn::tensor::Tensor;
 use burn::tensor::ops::ConvOptions;
+use burn::tensor::{Int, Tensor};
 
+use crate::cpu::Precision;
 use crate::cpu::activation::Act;
-use crate::kernels::Windows;
+use crate::kernels::{Convolution, CrossEntropy, Windows};
 use crate::ops::KernelOps;
 
 /// Two-dimensional convolution. x `[N, C, H, W]`, w `[K, C/G, h, w]`, b `[K]` → `[N, K, H′, W′]`.
@@ -14,7 +15,8 @@ use crate::ops::KernelOps;
 /// y[n,k,i,j] = b[k] + Σ_{c,u,v} w[k,c,u,v]·x[n, c, i·s + u·d − p, j·s + v·d − p]
 /// H′ = ⌊(H + 2p − d·(h − 1) − 1)/s⌋ + 1
 /// ```
-/// with stride s, padding p, dilation d and groups G from `options`.
+/// with stride s, padding p, dilation d and groups G from `options`. The products are of
+/// [`Precision::current`], in the gradients too.
 ///
 /// # Panics
 /// If the channels do not fit, or the image is smaller than the kernel.
@@ -44,7 +46,10 @@ pub fn conv2d(
         x.into_dispatch(),
         weight.into_dispatch(),
         bias.into(),
-        options,
+        Convolution {
+            options,
+            precision: Precision::current(),
+        },
     ))
 }
 
@@ -219,6 +224,41 @@ fn check_windows(name: &str, x: &Tensor<4>, windows: &Windows) {
             "{name}: windows of {kernel} on an image of {size}"
         );
     }
+}
+
+/// Softmax cross-entropy of each example. Logits `[N, K]`, classes `[N]` in 0…K−1 → `[N]`.
+///
+/// ```text
+/// ℓ = −(1−ε)·w_y·log p_y − (ε/K)·Σ_j w_j·log p_j,    p = softmax(s)
+/// ```
+///
+/// # Panics
+/// If the numbers of examples differ, a class weight is missing, or, on the CPU, a target is no class.
+#[must_use]
+pub fn cross_entropy(
+    logits: Tensor<2>,
+    targets: Tensor<1, Int>,
+    smoothing: f64,
+    class_weights: Option<&[f64]>,
+) -> Tensor<1> {
+    let [n, k] = logits.dims();
+    assert_eq!(
+        targets.dims(),
+        [n],
+        "cross_entropy: one class for each example"
+    );
+    if let Some(weights) = class_weights {
+        assert_eq!(weights.len(), k, "cross_entropy: one weight for each class");
+    }
+    let how = CrossEntropy {
+        smoothing,
+        class_weights: class_weights.map(<[f64]>::to_vec),
+    };
+    Tensor::from_dispatch(Dispatch::softmax_cross_entropy(
+        logits.into_dispatch(),
+        targets.into_dispatch(),
+        how,
+    ))
 }
 
 /// The same tensor twice, for two readers: as `x.clone()`, but the two gradients are added without

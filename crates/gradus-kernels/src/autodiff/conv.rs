@@ -8,11 +8,9 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops};
 use burn::backend::tensor::FloatTensor;
 use burn::tensor::Shape;
-use burn::tensor::ops::ConvOptions;
 
 use super::record;
-use crate::cpu::Precision;
-use crate::kernels::Kernels;
+use crate::kernels::{Convolution, Kernels};
 
 #[derive(Debug)]
 struct Convolve;
@@ -24,9 +22,7 @@ struct State<B: Kernels> {
     /// w, if x has a gradient.
     weight: Option<FloatTensor<B>>,
     shapes: [Shape; 2],
-    options: ConvOptions<2>,
-    /// That of the forward pass.
-    precision: Precision,
+    how: Convolution,
 }
 
 /// N = 2 parents, or 3 with a bias.
@@ -44,19 +40,16 @@ impl<B: Kernels, const N: usize> Backward<B, N> for Convolve {
             x,
             weight,
             shapes: [x_shape, weight_shape],
-            options,
-            precision,
+            how,
         } = ops.state;
         let mut parents = ops.parents.into_iter();
         let mut parent = || parents.next().flatten();
         if let (Some(node), Some(weight)) = (parent(), weight) {
-            let dx = precision
-                .during(|| B::convolve_input_gradient(x_shape, weight, dy.clone(), &options));
+            let dx = B::convolve_input_gradient(x_shape, weight, dy.clone(), &how);
             grads.register::<B>(node.id, dx);
         }
         if let (Some(node), Some(x)) = (parent(), x) {
-            let dw = precision
-                .during(|| B::convolve_weight_gradient(x, weight_shape, dy.clone(), &options));
+            let dw = B::convolve_weight_gradient(x, weight_shape, dy.clone(), &how);
             grads.register::<B>(node.id, dw);
         }
         if let Some(node) = parent() {
@@ -69,20 +62,19 @@ pub(super) fn forward<B: Kernels, C: CheckpointStrategy>(
     x: FloatTensor<Autodiff<B, C>>,
     weight: FloatTensor<Autodiff<B, C>>,
     bias: Option<FloatTensor<Autodiff<B, C>>>,
-    options: ConvOptions<2>,
+    how: Convolution,
 ) -> FloatTensor<Autodiff<B, C>> {
     let y = B::convolve(
         x.primitive().clone(),
         weight.primitive().clone(),
         bias.as_ref().map(|b| b.primitive().clone()),
-        &options,
+        &how,
     );
     let state = || State {
         x: weight.is_tracked().then(|| x.primitive().clone()),
         weight: x.is_tracked().then(|| weight.primitive().clone()),
         shapes: [x.primitive().shape(), weight.primitive().shape()],
-        options,
-        precision: Precision::current(),
+        how,
     };
     let (x_node, weight_node) = (x.node(), weight.node());
     match &bias {

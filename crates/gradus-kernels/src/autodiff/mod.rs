@@ -6,17 +6,17 @@
 mod activation;
 mod conv;
 mod fork;
+mod loss;
 mod norm;
 mod pool;
 
 use burn::backend::Autodiff;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::ops::{Backward, NodeGuard, OpsKind};
-use burn::backend::tensor::FloatTensor;
-use burn::tensor::ops::ConvOptions;
+use burn::backend::tensor::{FloatTensor, IntTensor};
 
 use crate::cpu::activation::Act;
-use crate::kernels::{Kernels, Windows};
+use crate::kernels::{Convolution, CrossEntropy, Kernels, Windows};
 use crate::ops::{KernelOps, Maybe};
 use pool::Linear;
 
@@ -43,9 +43,9 @@ impl<B: Kernels, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         bias: Maybe<Self>,
-        options: ConvOptions<2>,
+        how: Convolution,
     ) -> FloatTensor<Self> {
-        conv::forward::<B, C>(x, weight, bias.into_option(), options)
+        conv::forward::<B, C>(x, weight, bias.into_option(), how)
     }
 
     fn batch_normalisation(
@@ -96,6 +96,14 @@ impl<B: Kernels, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
 
     fn subsampling(x: FloatTensor<Self>, stride: usize, channels: usize) -> FloatTensor<Self> {
         pool::linear::<B, C>(x, Linear::Subsample(stride, channels))
+    }
+
+    fn softmax_cross_entropy(
+        logits: FloatTensor<Self>,
+        targets: IntTensor<Self>,
+        how: CrossEntropy,
+    ) -> FloatTensor<Self> {
+        loss::cross_entropy::<B, C>(logits, targets, &how)
     }
 
     fn forked(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {

@@ -7,9 +7,9 @@ use burn::tensor::ops::ConvOptions;
 use burn_flex::FlexTensor;
 
 use super::images::{self, channels_last, contiguous, is_f32};
-use crate::cpu::Precision;
 use crate::cpu::conv::{self, ConvShape, Images};
 use crate::fallback;
+use crate::kernels::Convolution;
 use crate::memory::Buffer;
 use crate::profile::span;
 
@@ -74,20 +74,20 @@ pub(super) fn forward(
     x: FlexTensor,
     weight: FlexTensor,
     bias: Option<FlexTensor>,
-    options: &ConvOptions<2>,
+    how: &Convolution,
 ) -> FlexTensor {
-    if !is_ours(&x, options) {
-        return Flex::conv2d(x, weight, bias, options.clone());
+    if !is_ours(&x, &how.options) {
+        return Flex::conv2d(x, weight, bias, how.options.clone());
     }
     let (x, weight) = (readable(x), contiguous(weight));
     let bias = bias.map(contiguous);
-    let shape = shape_of(images::size(&x), weight.layout().shape(), options);
+    let shape = shape_of(images::size(&x), weight.layout().shape(), &how.options);
     let [height, width] = shape.out_size();
     let size = [shape.batch, shape.out_channels, height, width];
     let _span = span("conv2d", || extent(&shape));
     let mut y = Buffer::new(size.iter().product());
     conv::forward_in(
-        Precision::current(),
+        how.precision,
         &shape,
         view(&x),
         weight.storage(),
@@ -101,19 +101,18 @@ pub(super) fn input_gradient(
     x: Shape,
     weight: FlexTensor,
     dy: FlexTensor,
-    options: &ConvOptions<2>,
+    how: &Convolution,
 ) -> FlexTensor {
-    if !is_ours(&dy, options) {
+    if !is_ours(&dy, &how.options) {
         let x = fallback::shaped::<Flex>(x, &dy);
-        return Flex::conv2d_x_backward(x, weight, dy, options.clone());
+        return Flex::conv2d_x_backward(x, weight, dy, how.options.clone());
     }
     let (dy, weight) = (channels_last(dy), contiguous(weight));
     let size = std::array::from_fn(|d| x[d]);
-    let shape = shape_of(size, weight.layout().shape(), options);
+    let shape = shape_of(size, weight.layout().shape(), &how.options);
     let _span = span("conv2d_input_gradient", || extent(&shape));
     let mut dx = Buffer::new(size.iter().product());
-    let precision = Precision::current();
-    conv::input_gradient_in(precision, &shape, view(&dy), weight.storage(), &mut dx);
+    conv::input_gradient_in(how.precision, &shape, view(&dy), weight.storage(), &mut dx);
     images::from_buffer(dx, size)
 }
 
@@ -121,16 +120,16 @@ pub(super) fn weight_gradient(
     x: FlexTensor,
     weight: Shape,
     dy: FlexTensor,
-    options: &ConvOptions<2>,
+    how: &Convolution,
 ) -> FlexTensor {
-    if !is_ours(&dy, options) {
+    if !is_ours(&dy, &how.options) {
         let weight = fallback::shaped::<Flex>(weight, &dy);
-        return Flex::conv2d_weight_backward(x, weight, dy, options.clone());
+        return Flex::conv2d_weight_backward(x, weight, dy, how.options.clone());
     }
     let (x, dy) = (readable(x), channels_last(dy));
-    let shape = shape_of(images::size(&x), &weight, options);
+    let shape = shape_of(images::size(&x), &weight, &how.options);
     let _span = span("conv2d_weight_gradient", || extent(&shape));
     let mut dw = vec![0.0; weight.num_elements()];
-    conv::weight_gradient_in(Precision::current(), &shape, view(&x), view(&dy), &mut dw);
+    conv::weight_gradient_in(how.precision, &shape, view(&x), view(&dy), &mut dw);
     FlexTensor::from_data(burn::tensor::TensorData::new(dw, weight))
 }

@@ -6,18 +6,20 @@
 mod bytes;
 mod conv;
 mod images;
+mod loss;
 mod norm;
 mod pool;
 
 use burn::backend::Flex;
 use burn::tensor::Shape;
-use burn::tensor::ops::ConvOptions;
 use burn_flex::FlexTensor;
 
 use crate::cpu::activation::Act;
 use crate::cpu::layout;
 use crate::fallback;
-use crate::kernels::{ChannelGradients, ChannelMap, Kernels, Moments, Windows};
+use crate::kernels::{
+    ChannelGradients, ChannelMap, Convolution, CrossEntropy, Kernels, Moments, Windows,
+};
 use crate::memory::Buffer;
 use crate::profile::span;
 use images::{channels_last, is_f32};
@@ -27,27 +29,27 @@ impl Kernels for Flex {
         x: FlexTensor,
         weight: FlexTensor,
         bias: Option<FlexTensor>,
-        options: &ConvOptions<2>,
+        how: &Convolution,
     ) -> FlexTensor {
-        conv::forward(x, weight, bias, options)
+        conv::forward(x, weight, bias, how)
     }
 
     fn convolve_input_gradient(
         x: Shape,
         weight: FlexTensor,
         dy: FlexTensor,
-        options: &ConvOptions<2>,
+        how: &Convolution,
     ) -> FlexTensor {
-        conv::input_gradient(x, weight, dy, options)
+        conv::input_gradient(x, weight, dy, how)
     }
 
     fn convolve_weight_gradient(
         x: FlexTensor,
         weight: Shape,
         dy: FlexTensor,
-        options: &ConvOptions<2>,
+        how: &Convolution,
     ) -> FlexTensor {
-        conv::weight_gradient(x, weight, dy, options)
+        conv::weight_gradient(x, weight, dy, how)
     }
 
     fn sum_positions(dy: FlexTensor) -> FlexTensor {
@@ -163,6 +165,15 @@ impl Kernels for Flex {
 
     fn subsampled_gradient(x: Shape, dy: FlexTensor, stride: usize) -> FlexTensor {
         pool::subsampled_gradient(x, dy, stride)
+    }
+
+    fn cross_entropy(
+        logits: FlexTensor,
+        targets: FlexTensor,
+        how: &CrossEntropy,
+        with_gradient: bool,
+    ) -> (FlexTensor, Option<FlexTensor>) {
+        loss::cross_entropy(logits, targets, how, with_gradient)
     }
 
     fn sum_of(a: FlexTensor, b: FlexTensor) -> FlexTensor {

@@ -26,34 +26,6 @@ pub(super) fn weights_of(like: &Tensor<2>, targets: &Tensor<1, Int>, weights: &[
     weights.select(0, targets.clone())
 }
 
-pub(super) fn cross_entropy(
-    log_p: Tensor<2>,
-    targets: &Tensor<1, Int>,
-    smoothing: f64,
-    weights: Option<&[f64]>,
-) -> Tensor<1> {
-    let [_, k] = log_p.dims();
-    let mut loss: Tensor<1> = of_target(log_p.clone(), targets.clone())
-        .squeeze_dim(1)
-        .neg();
-    if let Some(weights) = weights {
-        loss = loss.mul(weights_of(&log_p, targets, weights));
-    }
-    if smoothing == 0.0 {
-        return loss;
-    }
-    let spread = match weights {
-        Some(weights) => {
-            let row = Tensor::<1>::from_data(weights, (&log_p.device(), log_p.dtype()));
-            log_p.mul(row.unsqueeze_dim(0))
-        }
-        None => log_p,
-    };
-    let uniform: Tensor<1> = spread.sum_dim(1).squeeze_dim(1).neg().div_scalar(k as f64);
-    loss.mul_scalar(1.0 - smoothing)
-        .add(uniform.mul_scalar(smoothing))
-}
-
 /// `max(0, s_j − s_y + Δ)` for every class, `[N, K]`. The true class contributes exactly Δ and, since
 /// its two gradients cancel, nothing to the gradient.
 pub(super) fn violations(logits: Tensor<2>, targets: Tensor<1, Int>, margin: f64) -> Tensor<2> {

@@ -109,8 +109,8 @@ impl Loss {
                 label_smoothing,
                 class_weights,
             } => {
-                let log_p = activation::log_softmax(logits, 1);
-                forms::cross_entropy(log_p, &targets, *label_smoothing, class_weights.as_deref())
+                let weights = class_weights.as_deref();
+                gradus_kernels::cross_entropy(logits, targets, *label_smoothing, weights)
             }
             Self::Hinge { margin } => forms::violations(logits, targets, *margin)
                 .sum_dim(1)
