@@ -8,8 +8,8 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::Shape;
 use burn::tensor::ops::ConvOptions;
 
-use crate::cpu::activation::Act;
 use crate::cpu::Precision;
+use crate::cpu::activation::Act;
 use crate::fallback;
 
 /// How a convolution is to be computed.
