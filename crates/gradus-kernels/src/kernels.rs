@@ -37,6 +37,19 @@ pub struct ChannelMap<B: Backend> {
     pub act: Act,
 }
 
+/// What the gradients of a linear layer need.
+#[derive(Clone, Debug)]
+pub struct LinearState<B: Backend> {
+    /// x, `[N, C]`, if W has a gradient.
+    pub x: Option<FloatTensor<B>>,
+    /// W, `[C, K]`, if x has a gradient.
+    pub weight: Option<FloatTensor<B>>,
+    /// z = x·W + b, `[N, K]`, unless f is the identity.
+    pub z: Option<FloatTensor<B>>,
+    /// f.
+    pub act: Act,
+}
+
 /// The settings of a cross-entropy.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct CrossEntropy {
@@ -233,6 +246,26 @@ pub trait Kernels: Backend {
         with_gradient: bool,
     ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
         fallback::loss::cross_entropy::<Self>(logits, targets, how, with_gradient)
+    }
+
+    /// y = f(x·W + b), and z = x·W + b if it is asked for and f is not the identity.
+    fn linear_act(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        act: Act,
+        with_z: bool,
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+        fallback::linear::linear_act::<Self>(x, weight, bias, act, with_z)
+    }
+
+    /// ∂L/∂x if there is a weight, ∂L/∂W if there is an x, ∂L/∂b if it is asked for.
+    fn linear_act_gradient(
+        state: LinearState<Self>,
+        dy: FloatTensor<Self>,
+        of_bias: bool,
+    ) -> [Option<FloatTensor<Self>>; 3] {
+        fallback::linear::linear_act_gradient::<Self>(state, dy, of_bias)
     }
 
     /// a + b, of equal shapes, in whatever order of memory is natural.

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! - [`conv2d`], [`batch_norm_act`], [`scale_shift_act`], [`activation`], [`max_pool2d`], [`avg_pool2d`],
-//!   [`global_avg_pool`], [`subsample`], [`cross_entropy`], [`fork`]: the operations
+//!   [`global_avg_pool`], [`subsample`], [`linear`], [`cross_entropy`], [`fork`]: the operations
 //! - [`Precision`]: f32 or bf16 products
 //! - [`cpu`]: the kernels themselves, functions over slices, which know nothing of Burn
 //! - [`memory`]: the pool that their results come from
@@ -40,10 +40,10 @@ mod tensor;
 pub use cpu::Precision;
 pub use cpu::activation::Act;
 pub use kernels::{
-    ChannelGradients, ChannelMap, Convolution, CrossEntropy, Kernels, Moments, Windows,
+    ChannelGradients, ChannelMap, Convolution, CrossEntropy, Kernels, LinearState, Moments, Windows,
 };
 pub use ops::{KernelOps, Maybe};
 pub use tensor::{
     Normalised, activation, avg_pool2d, batch_norm_act, conv2d, cross_entropy, fork,
-    global_avg_pool, max_pool2d, scale_shift_act, subsample,
+    global_avg_pool, linear, max_pool2d, scale_shift_act, subsample,
 };

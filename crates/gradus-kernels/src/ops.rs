@@ -99,6 +99,14 @@ pub trait KernelOps: Backend {
         how: CrossEntropy,
     ) -> FloatTensor<Self>;
 
+    /// f(x·W + b), `[N, C]` and `[C, K]` → `[N, K]`.
+    fn linear_layer(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        #[extension_type] bias: Maybe<Self>,
+        act: Act,
+    ) -> FloatTensor<Self>;
+
     /// x twice, for two readers whose gradients are added.
     fn forked(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
 }
@@ -188,6 +196,15 @@ macro_rules! plain {
                 how: CrossEntropy,
             ) -> FloatTensor<Self> {
                 <Self as Kernels>::cross_entropy(logits, targets, &how, false).0
+            }
+
+            fn linear_layer(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: Maybe<Self>,
+                act: Act,
+            ) -> FloatTensor<Self> {
+                <Self as Kernels>::linear_act(x, weight, bias.into_option(), act, false).0
             }
 
             fn forked(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {

@@ -226,6 +226,35 @@ fn check_windows(name: &str, x: &Tensor<4>, windows: &Windows) {
     }
 }
 
+/// The linear layer y = f(x·W + b). x `[…, C]`, W `[C, K]`, b `[K]` → `[…, K]`.
+///
+/// # Panics
+/// If the sizes do not fit.
+#[must_use]
+pub fn linear<const D: usize>(
+    x: Tensor<D>,
+    weight: Tensor<2>,
+    bias: Option<Tensor<1>>,
+    act: Act,
+) -> Tensor<D> {
+    const { assert!(D >= 1, "[…, C]") };
+    let mut dims = x.dims();
+    let [inputs, outputs] = weight.dims();
+    assert_eq!(dims[D - 1], inputs, "linear: inputs of x and of the weight");
+    if let Some(bias) = &bias {
+        assert_eq!(bias.dims(), [outputs], "linear: one bias for each output");
+    }
+    let rows = dims[..D - 1].iter().product();
+    let y = Dispatch::linear_layer(
+        x.reshape([rows, inputs]).into_dispatch(),
+        weight.into_dispatch(),
+        bias.into(),
+        act,
+    );
+    dims[D - 1] = outputs;
+    Tensor::<2>::from_dispatch(y).reshape(dims)
+}
+
 /// Softmax cross-entropy of each example. Logits `[N, K]`, classes `[N]` in 0…K−1 → `[N]`.
 ///
 /// ```text

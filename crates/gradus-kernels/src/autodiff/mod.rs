@@ -6,6 +6,7 @@
 mod activation;
 mod conv;
 mod fork;
+mod linear;
 mod loss;
 mod norm;
 mod pool;
@@ -104,6 +105,15 @@ impl<B: Kernels, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
         how: CrossEntropy,
     ) -> FloatTensor<Self> {
         loss::cross_entropy::<B, C>(logits, targets, &how)
+    }
+
+    fn linear_layer(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: Maybe<Self>,
+        act: Act,
+    ) -> FloatTensor<Self> {
+        linear::forward::<B, C>(&x, &weight, bias.into_option().as_ref(), act)
     }
 
     fn forked(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {

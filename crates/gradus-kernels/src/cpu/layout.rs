@@ -1,14 +1,11 @@
-//! Between memory layouts: any view of an image batch to channels-last, and sums of channels-last rows.
+//! From any order of memory to channels-last, and the sum of two arrays.
 //!
 //! ```text
 //! to_channels_last   y[n, h, w, c] = x[offset + n·s₀ + c·s₁ + h·s₂ + w·s₃]
-//! sum_rows           out[c] = Σ_r x[r, c]
 //! add                y += x
 //! ```
 
 use rayon::prelude::*;
-
-use super::simd::{self, Kernel, Simd};
 
 /// A view of an image batch `[N, C, H, W]`, of any strides, also 0 or negative.
 #[derive(Clone, Copy, Debug)]
@@ -59,51 +56,6 @@ pub fn to_channels_last(x: &View<'_>, y: &mut [f32]) {
         });
 }
 
-/// Rows that are summed in one go. A constant, so that the order of additions does not depend on the
-/// number of threads.
-const PIECE: usize = 1024;
-
-/// The sum over the rows of `x`, `[rows, channels]`: pieces of 1024 rows in f32, the pieces in f64.
-///
-/// # Panics
-/// If `out` has not one element per channel, or `x` is not whole rows.
-pub fn sum_rows(x: &[f32], out: &mut [f32]) {
-    let channels = out.len();
-    assert!(
-        channels > 0 && x.len().is_multiple_of(channels),
-        "whole rows"
-    );
-    let pieces: Vec<Vec<f32>> = x
-        .par_chunks(PIECE * channels)
-        .map(|x| {
-            let mut sum = vec![0.0; channels];
-            simd::dispatch(SumPiece { x, sum: &mut sum });
-            sum
-        })
-        .collect();
-    for (c, out) in out.iter_mut().enumerate() {
-        *out = pieces.iter().map(|sum| f64::from(sum[c])).sum::<f64>() as f32;
-    }
-}
-
-struct SumPiece<'a> {
-    x: &'a [f32],
-    sum: &'a mut [f32],
-}
-
-impl Kernel for SumPiece<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<S: Simd>(self, _simd: S) {
-        for row in self.x.chunks_exact(self.sum.len()) {
-            for (sum, x) in self.sum.iter_mut().zip(row) {
-                *sum += x;
-            }
-        }
-    }
-}
-
 /// Elements that one task handles.
 const SHARE: usize = 1 << 16;
 
@@ -151,23 +103,6 @@ mod tests {
                         .sum();
                     assert_eq!(*y, data[(offset as isize + from) as usize]);
                 }
-            }
-        }
-    }
-
-    #[test]
-    fn sums_are_those_of_f64() {
-        for (rows, channels) in [(1, 1), (5, 3), (5000, 17), (3000, 64)] {
-            let x: Vec<f32> = (0..rows * channels)
-                .map(|i| ((i * 7919) % 1013) as f32 / 500.0 - 0.7)
-                .collect();
-            let mut out = vec![f32::NAN; channels];
-            sum_rows(&x, &mut out);
-            for (c, found) in out.iter().enumerate() {
-                let values = || x.iter().skip(c).step_by(channels).map(|v| f64::from(*v));
-                let expected: f64 = values().sum();
-                let scale: f64 = values().map(f64::abs).sum();
-                assert!((f64::from(*found) - expected).abs() <= 1e-6 * scale);
             }
         }
     }

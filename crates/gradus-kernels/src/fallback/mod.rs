@@ -1,6 +1,7 @@
 //! The operations in terms of Burn's own, for the backends without kernels of ours.
 
 pub(crate) mod activation;
+pub(crate) mod linear;
 pub(crate) mod loss;
 pub(crate) mod norm;
 pub(crate) mod pool;

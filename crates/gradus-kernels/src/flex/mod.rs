@@ -6,6 +6,7 @@
 mod bytes;
 mod conv;
 mod images;
+mod linear;
 mod loss;
 mod norm;
 mod pool;
@@ -16,9 +17,10 @@ use burn_flex::FlexTensor;
 
 use crate::cpu::activation::Act;
 use crate::cpu::layout;
+use crate::cpu::linear::column_sums;
 use crate::fallback;
 use crate::kernels::{
-    ChannelGradients, ChannelMap, Convolution, CrossEntropy, Kernels, Moments, Windows,
+    ChannelGradients, ChannelMap, Convolution, CrossEntropy, Kernels, LinearState, Moments, Windows,
 };
 use crate::memory::Buffer;
 use crate::profile::span;
@@ -59,7 +61,7 @@ impl Kernels for Flex {
         let dy = channels_last(dy);
         let _span = span("sum_positions", || images::size(&dy).to_vec());
         let mut out = vec![0.0; images::size(&dy)[1]];
-        layout::sum_rows(dy.storage(), &mut out);
+        column_sums(dy.storage(), &mut out);
         images::vector(out)
     }
 
@@ -174,6 +176,32 @@ impl Kernels for Flex {
         with_gradient: bool,
     ) -> (FlexTensor, Option<FlexTensor>) {
         loss::cross_entropy(logits, targets, how, with_gradient)
+    }
+
+    fn linear_act(
+        x: FlexTensor,
+        weight: FlexTensor,
+        bias: Option<FlexTensor>,
+        act: Act,
+        with_z: bool,
+    ) -> (FlexTensor, Option<FlexTensor>) {
+        if is_f32(&x) {
+            linear::linear_act(x, weight, bias, act, with_z)
+        } else {
+            fallback::linear::linear_act::<Self>(x, weight, bias, act, with_z)
+        }
+    }
+
+    fn linear_act_gradient(
+        state: LinearState<Self>,
+        dy: FlexTensor,
+        of_bias: bool,
+    ) -> [Option<FlexTensor>; 3] {
+        if is_f32(&dy) {
+            linear::linear_act_gradient(state, dy, of_bias)
+        } else {
+            fallback::linear::linear_act_gradient::<Self>(state, dy, of_bias)
+        }
     }
 
     fn sum_of(a: FlexTensor, b: FlexTensor) -> FlexTensor {
