@@ -136,72 +136,6 @@ impl Augmentation {
             cutout,
         }
     }
-
-    /// Writes the augmented, normalised image to `out`.
-    ///
-    /// `pixels` is `[C, H, W]` bytes, `table` is [`Normalization::table`](crate::Normalization::table)
-    /// (one row per channel), `out` is `[C, H, W]`. All must have the sizes of `shape`.
-    pub fn apply(
-        &self,
-        choice: Choice,
-        shape: ImageShape,
-        pixels: &[u8],
-        table: &[[f32; 256]],
-        out: &mut [f32],
-    ) {
-        let ImageShape { height, width, .. } = shape;
-        let mode = self.crop.map_or(PaddingMode::Zero, |crop| crop.mode);
-        let rows: Vec<Option<usize>> = (0..height)
-            .map(|y| source(y as isize + choice.dy, height, mode))
-            .collect();
-        let mut columns: Vec<Option<usize>> = (0..width)
-            .map(|x| source(x as isize + choice.dx, width, mode))
-            .collect();
-        if choice.flip {
-            columns.reverse();
-        }
-        let planes = pixels
-            .chunks_exact(height * width)
-            .zip(out.chunks_exact_mut(height * width));
-        for ((plane, target), table) in planes.zip(table) {
-            for (row, line) in rows.iter().zip(target.chunks_exact_mut(width)) {
-                match row {
-                    None => line.fill(table[0]),
-                    Some(y) => {
-                        let from = &plane[y * width..(y + 1) * width];
-                        for (value, column) in line.iter_mut().zip(&columns) {
-                            *value = table[column.map_or(0, |x| usize::from(from[x]))];
-                        }
-                    }
-                }
-            }
-            if let Some((y, x)) = choice.cutout {
-                let (top, bottom) = hole(y, self.cutout, height);
-                let (left, right) = hole(x, self.cutout, width);
-                for line in target.chunks_exact_mut(width).take(bottom).skip(top) {
-                    line[left..right].fill(0.0);
-                }
-            }
-        }
-    }
-}
-
-/// The row or column of the image that a place of the padded image shows; `None` = black.
-fn source(place: isize, size: usize, mode: PaddingMode) -> Option<usize> {
-    let last = size as isize - 1;
-    match (place, mode) {
-        (p, _) if (0..=last).contains(&p) => Some(p as usize),
-        (_, PaddingMode::Zero) => None,
-        (p, PaddingMode::Reflect) if p < 0 => Some((-p).min(last) as usize),
-        (p, PaddingMode::Reflect) => Some((2 * last - p).max(0) as usize),
-    }
-}
-
-/// The half-open range covered by a square of side `side` centred at `centre`, clipped to `size`.
-fn hole(centre: usize, side: usize, size: usize) -> (usize, usize) {
-    let start = centre.saturating_sub(side / 2);
-    let end = (centre + side - side / 2).min(size);
-    (start, end)
 }
 
 #[cfg(test)]
@@ -218,7 +152,8 @@ mod tests {
     fn run(augmentation: Augmentation, choice: Choice) -> Vec<f32> {
         let pixels: Vec<u8> = (1..=16).collect();
         let mut out = vec![f32::NAN; 16];
-        augmentation.apply(choice, SHAPE, &pixels, &identity_table(), &mut out);
+        let layout = crate::Layout::ChannelsFirst; // there is one channel
+        augmentation.apply(choice, SHAPE, &pixels, &identity_table(), layout, &mut out);
         out
     }
 

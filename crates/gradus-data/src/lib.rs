@@ -36,7 +36,7 @@
 //!   [`pack`]
 //! - getting and checking them: [`fetch`], [`remote`], [`verify()`]
 //! - dividing and ordering: [`Split`], [`epoch_order`]
-//! - from bytes to inputs: [`Normalization`], [`Augmentation`], [`Loader`], [`Batch`]
+//! - from bytes to inputs: [`Normalization`], [`Augmentation`], [`Layout`], [`Loader`], [`Batch`]
 //! - looking at them: [`sheet()`], [`sheet_by_class`]; one image file: [`read_image`]
 
 mod archive;
@@ -53,6 +53,7 @@ mod loader;
 mod normalization;
 pub mod pack;
 pub mod remote;
+mod render;
 pub mod shapes;
 mod sheet;
 mod single;
@@ -65,6 +66,7 @@ pub use dataset::{Dataset, ImageShape, Images};
 pub use error::DataError;
 pub use loader::{Batch, Loader, LoaderConfig, PREFETCH};
 pub use normalization::{Normalization, STD_FLOOR};
+pub use render::Layout;
 pub use sheet::{sheet, sheet_by_class};
 pub use single::read_image;
 pub use spec::{DATA_NAMES, DataSpec, OpenOptions};

@@ -17,7 +17,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, bounded};
 
-use crate::{Augmentation, DataError, Images, Normalization};
+use crate::{Augmentation, DataError, Images, Layout, Normalization};
 
 /// Finished batches that may wait in each worker's channel.
 pub const PREFETCH: usize = 2;
@@ -25,10 +25,12 @@ pub const PREFETCH: usize = 2;
 /// B images, ready for the device.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Batch {
-    /// `[B, C, H, W]`, augmented and normalised.
+    /// Augmented and normalised: `[B, C, H, W]` or `[B, H, W, C]`, as `layout` says.
     pub inputs: Vec<f32>,
-    /// `[B, C, H, W]` as numbers.
+    /// `[B, C, H, W]` as numbers, in either layout.
     pub shape: [usize; 4],
+    /// The order of `inputs`.
+    pub layout: Layout,
     /// `[B]` class numbers.
     pub labels: Vec<i32>,
     /// `[B]` positions of the images in their set.
@@ -48,6 +50,7 @@ pub struct Batch {
 /// | `normalization` | (required) | one entry per channel |
 /// | `workers` | 0 | 0 … 64; 0 makes batches in the calling thread |
 /// | `first_batch` | 0 | any; past the end gives nothing |
+/// | `layout` | channels first | |
 #[derive(Clone, Debug)]
 pub struct LoaderConfig {
     /// Positions of the images, in the order of the epoch: see [`epoch_order`](crate::epoch_order).
@@ -64,6 +67,8 @@ pub struct LoaderConfig {
     pub workers: usize,
     /// The number of the first batch to deliver, to resume in the middle of an epoch.
     pub first_batch: usize,
+    /// The order of a batch's inputs in memory.
+    pub layout: Layout,
 }
 
 impl LoaderConfig {
@@ -78,6 +83,7 @@ impl LoaderConfig {
             normalization,
             workers: 0,
             first_batch: 0,
+            layout: Layout::default(),
         }
     }
 
@@ -294,10 +300,12 @@ fn make_batch(
     let (augmentation, seed, epoch) = config.augmentation.unwrap_or((Augmentation::none(), 0, 0));
     for (&index, out) in indices.iter().zip(inputs.chunks_exact_mut(size)) {
         let choice = augmentation.choose(shape, seed, epoch, index);
-        augmentation.apply(choice, shape, images.image(index as usize), table, out);
+        let pixels = images.image(index as usize);
+        augmentation.apply(choice, shape, pixels, table, config.layout, out);
     }
     Batch {
         shape: [indices.len(), shape.channels, shape.height, shape.width],
+        layout: config.layout,
         labels: indices
             .iter()
             .map(|&i| i32::from(images.label(i as usize)))
@@ -318,6 +326,7 @@ mod tests {
         Batch {
             inputs: vec![],
             shape: [0; 4],
+            layout: Layout::default(),
             labels: vec![],
             indices: vec![],
             number,

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use gradus_data::{
-    Augmentation, Batch, Crop, Flip, ImageShape, Images, Loader, LoaderConfig, Normalization,
-    PaddingMode, epoch_order,
+    Augmentation, Batch, Crop, Flip, ImageShape, Images, Layout, Loader, LoaderConfig,
+    Normalization, PaddingMode, epoch_order,
 };
 use proptest::prelude::*;
 
@@ -62,6 +62,17 @@ proptest! {
             let other = load(&set, &LoaderConfig { workers, ..base.clone() });
             prop_assert_eq!(bits(&other), bits(&reference));
             prop_assert_eq!(&other, &reference);
+        }
+        // The other order in memory holds the same images.
+        let last = load(&set, &LoaderConfig { layout: Layout::ChannelsLast, ..base.clone() });
+        for (a, b) in last.iter().zip(&reference) {
+            prop_assert_eq!((a.shape, &a.indices), (b.shape, &b.indices));
+            let [_, c, h, w] = a.shape;
+            for (i, value) in a.inputs.iter().enumerate() {
+                let (pixel, channel) = (i / c, i % c);
+                let at = (pixel / (h * w) * c + channel) * h * w + pixel % (h * w);
+                prop_assert_eq!(*value, b.inputs[at]);
+            }
         }
         // Resuming in the middle gives the tail of the whole epoch.
         let whole = load(&set, &LoaderConfig { first_batch: 0, ..base });

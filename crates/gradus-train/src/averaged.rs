@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use gradus_data::{Loader, LoaderConfig, epoch_order};
+use gradus_data::{Layout, Loader, LoaderConfig, epoch_order};
 use gradus_nn::{Classifier, Mode};
 
 use crate::evaluate::inputs;
@@ -48,6 +48,7 @@ impl Run {
                 normalization: trainer.data.normalization.clone(),
                 workers: trainer.config.data.workers,
                 first_batch: 0,
+                layout: Layout::ChannelsLast,
             },
         )?;
         let device = trainer.device.clone().without_autodiff();

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use gradus_data::{Batch, Images, Loader, LoaderConfig, Normalization};
+use gradus_data::{Batch, Images, Layout, Loader, LoaderConfig, Normalization};
 use gradus_nn::{Classifier, Loss, Mode};
 use serde::{Deserialize, Serialize};
 
@@ -110,11 +110,18 @@ pub struct Feed {
     pub stop: StopSignal,
 }
 
-/// The inputs of `batch` on `device`, `[N, C, H, W]`.
+/// The inputs of `batch` on `device`, `[N, C, H, W]`; in memory as the batch has them.
 #[must_use]
 pub fn inputs(batch: &mut Batch, device: &Device) -> Tensor<4> {
     let values = std::mem::take(&mut batch.inputs);
-    Tensor::from_data(TensorData::new(values, batch.shape), device)
+    let [n, c, h, w] = batch.shape;
+    match batch.layout {
+        Layout::ChannelsFirst => Tensor::from_data(TensorData::new(values, [n, c, h, w]), device),
+        Layout::ChannelsLast => {
+            Tensor::<4>::from_data(TensorData::new(values, [n, h, w, c]), device)
+                .permute([0, 3, 1, 2])
+        }
+    }
 }
 
 /// The labels of `batch` on `device`, `[N]`.
@@ -169,6 +176,7 @@ pub fn evaluate<M: Classifier>(
             normalization: feed.normalization.clone(),
             workers: feed.workers,
             first_batch: 0,
+            layout: Layout::ChannelsLast,
         },
     )?;
     for batch in loader {

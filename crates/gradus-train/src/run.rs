@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use gradus_data::{Loader, LoaderConfig, epoch_order};
+use gradus_data::{Layout, Loader, LoaderConfig, epoch_order};
 use gradus_nn::Classifier;
 
 use crate::batch_size::ALL;
@@ -156,6 +156,7 @@ impl Run {
                 normalization: trainer.data.normalization.clone(),
                 workers: config.data.workers,
                 first_batch: self.progress.batch,
+                layout: Layout::ChannelsLast,
             },
         )?;
         // A step lasts from the end of the one before, so that waiting for images counts.
