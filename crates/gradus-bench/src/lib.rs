@@ -9,6 +9,9 @@
 //! `gradus bench step` is [`step::measure`]: a training step of a model beside PyTorch, JAX and plain
 //! Burn, and [`step::lockstep`], which proves that they compute the same.
 //!
+//! `gradus bench profile` is [`step::profile`]: where a step's time goes. `gradus bench report` is
+//! [`performance::Performance::run`]: all of it in one document.
+//!
 //! `gradus bench optimizers` is [`optimizers::Measurement::run`]: what every optimizer reaches on the
 //! built-in images.
 
@@ -19,6 +22,7 @@ pub mod optim;
 pub mod optimizers;
 mod peaks;
 mod peer;
+pub mod performance;
 mod process;
 mod statistics;
 pub mod step;

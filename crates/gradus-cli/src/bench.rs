@@ -3,6 +3,7 @@
 mod kernels;
 mod optimizers;
 mod profile;
+mod report;
 mod step;
 
 use clap::{Args, Subcommand};
@@ -30,6 +31,7 @@ enum Verb {
     Kernels(kernels::KernelsArgs),
     Step(step::StepArgs),
     Profile(profile::ProfileArgs),
+    Report(report::ReportArgs),
 }
 
 /// Time one optimizer step of a whole module beside Burn's and PyTorch's
@@ -73,6 +75,7 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
         Verb::Kernels(args) => kernels::run(args),
         Verb::Step(args) => step::run(args),
         Verb::Profile(args) => profile::run(args),
+        Verb::Report(args) => report::run(args),
     }
 }
 

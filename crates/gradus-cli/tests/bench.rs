@@ -149,10 +149,96 @@ fn kernels_are_measured_in_all_passes() {
     }
     assert!(found["peaks"]["gemm_gflops"].as_f64().unwrap() > 0.0);
     assert!(found["peaks"]["triad_gb_per_second"].as_f64().unwrap() > 0.0);
+    let found = json(
+        folder.path(),
+        &[&arguments[..], &["--only", "128 @8", "--json"]].concat(),
+    );
+    let streams = found["streams"].as_array().unwrap();
+    assert_eq!(streams.len(), 6, "three operations, forward and backward");
+    for line in streams {
+        assert!(line["gb_per_second"].as_f64().unwrap() > 0.0);
+        assert!(line["triad_share"].as_f64().unwrap() > 0.0);
+    }
     let error = fails(
         folder.path(),
         2,
         &[&arguments[..], &["--only", "9→9"]].concat(),
     );
     assert!(error.contains("64→64"), "{error}");
+}
+
+#[test]
+fn a_profile_accounts_for_the_whole_step() {
+    let folder = folder();
+    let found = json(
+        folder.path(),
+        &[
+            "bench", "profile", "--model", "cnn", "--width", "4", "--batch", "4", "--steps", "2",
+            "--json",
+        ],
+    );
+    let phases = found["phases"].as_array().unwrap();
+    let names: Vec<&str> = phases
+        .iter()
+        .map(|phase| phase["phase"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["forward", "loss", "backward", "optimizer"]);
+    // What has a name and what has none add up to the phase.
+    for phase in phases {
+        let layers = found["layers"].as_array().unwrap().iter();
+        let named: f64 = layers
+            .filter(|row| row["phase"] == phase["phase"])
+            .map(|row| row["seconds"].as_f64().unwrap())
+            .sum();
+        let rest = phase["rest"].as_f64().unwrap();
+        let whole = phase["seconds"].as_f64().unwrap();
+        assert!((named + rest - whole).abs() < 1e-6 * whole, "{phase}");
+    }
+    let products: Vec<&Value> = (found["layers"].as_array().unwrap().iter())
+        .filter(|row| row["operation"] == "conv2d")
+        .collect();
+    assert_eq!(
+        products.len(),
+        6,
+        "two convolutions in each of three stages"
+    );
+    assert_eq!(products[0]["layer"], "stages.0.0.conv");
+    assert!(products[5]["gflops"].as_f64().unwrap() > 0.0);
+    let gradient = (found["layers"].as_array().unwrap().iter())
+        .rfind(|row| row["operation"] == "conv2d_weight_gradient")
+        .unwrap();
+    assert_eq!(gradient["layer"], "stages.0.0.conv");
+}
+
+#[test]
+fn the_report_keeps_what_is_measured() {
+    let folder = folder();
+    let folder = folder.path();
+    let report = [
+        "bench",
+        "report",
+        "--quick",
+        "--peers",
+        "burn",
+        "--results",
+        "kept.json",
+    ];
+    let only = [
+        "--only",
+        "losses resnet20",
+        "--out",
+        "docs/performance.md",
+        "--json",
+    ];
+    let found = json(folder, &[&report[..], &only].concat());
+    let agrees = &found["reports"]["losses resnet20"]["agrees"];
+    assert_eq!(agrees, true);
+    let text = std::fs::read_to_string(folder.join("docs/performance.md")).unwrap();
+    assert!(text.contains("| resnet20 | burn | 50 |"), "{text}");
+    // What is there is not measured again.
+    let again = json(folder, &[&report[..], &only].concat());
+    assert_eq!(again["finished"], found["finished"]);
+    std::fs::write(folder.join("kept.json"), "{}").unwrap();
+    let error = fails(folder, 2, &report);
+    assert!(error.contains("--fresh"), "{error}");
 }

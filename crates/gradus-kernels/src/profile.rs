@@ -43,6 +43,8 @@ pub struct Span {
     pub name: &'static str,
     /// The sizes that decide how much work it was.
     pub shape: Vec<usize>,
+    /// The place of the span that it lies inside, if any.
+    pub outer: Option<usize>,
     /// From entering to leaving.
     pub seconds: f64,
     /// `seconds` without the spans inside.
@@ -92,9 +94,11 @@ pub fn span(name: &'static str, shape: impl FnOnce() -> Vec<usize>) -> Guard {
     if !is_recording() {
         return Guard(None);
     }
+    let outer = OPEN.get();
     let span = Span {
         name,
         shape: shape(),
+        outer,
         seconds: 0.0,
         own: 0.0,
     };
@@ -103,9 +107,10 @@ pub fn span(name: &'static str, shape: impl FnOnce() -> Vec<usize>) -> Guard {
         spans.push(span);
         spans.len() - 1
     };
+    OPEN.set(Some(place));
     Guard(Some(Running {
         place,
-        outer: OPEN.replace(Some(place)),
+        outer,
         begun: Instant::now(),
     }))
 }
@@ -155,6 +160,8 @@ mod tests {
         assert_eq!(finish(), []);
         let names: Vec<_> = spans.iter().map(|span| span.name).collect();
         assert_eq!(names, ["outer", "inner", "late"]);
+        let outers: Vec<_> = spans.iter().map(|span| span.outer).collect();
+        assert_eq!(outers, [None, Some(0), None]);
         assert!(spans[0].seconds >= spans[1].seconds + 0.002);
         assert!((spans[0].own + spans[1].own - spans[0].seconds).abs() < 1e-12);
         assert_eq!(spans[2].seconds, 0.0);

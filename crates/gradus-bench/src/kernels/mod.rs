@@ -10,8 +10,10 @@
 
 mod plain;
 mod shapes;
+mod streams;
 
 pub use shapes::{Case, cases};
+pub use streams::StreamLine;
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -32,7 +34,7 @@ use crate::statistics::{Spread, median};
 pub struct Settings {
     /// Images N.
     pub batch: usize,
-    /// Only shapes whose name contains one of these; all if empty.
+    /// Only what has one of these in its name; all if empty.
     pub only: Vec<String>,
     /// Whether Burn's own convolution is measured beside.
     pub burn: bool,
@@ -42,6 +44,12 @@ pub struct Settings {
     pub rounds: usize,
     /// Seconds that a round takes at least, if one pass does not.
     pub seconds: f64,
+}
+
+impl Settings {
+    fn chosen(&self, name: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|part| name.contains(part))
+    }
 }
 
 /// What was measured.
@@ -55,6 +63,8 @@ pub struct Report {
     pub torch: Option<String>,
     /// One line per shape and pass.
     pub lines: Vec<Line>,
+    /// What memory bounds: one line per operation, shape and pass.
+    pub streams: Vec<StreamLine>,
     /// What was left out, and why.
     pub skipped: Vec<String>,
 }
@@ -212,28 +222,33 @@ pub fn measure(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Report,
         .transpose()?;
     let chosen: Vec<Case> = cases(settings.batch)
         .into_iter()
-        .filter(|case| {
-            settings.only.is_empty() || settings.only.iter().any(|part| case.name.contains(part))
-        })
+        .filter(|case| settings.chosen(&case.name))
         .collect();
-    if chosen.is_empty() {
-        let names: Vec<String> = cases(1).into_iter().map(|case| case.name).collect();
-        return Err(BenchError::Settings(format!(
-            "no shape is called that; there are {}",
-            names.join(", ")
-        )));
-    }
     say("what the machine gives");
     let mut report = Report {
         batch: settings.batch,
         peaks: Peaks::of_cpu(),
         torch: peer.as_ref().map(|peer| peer.version.clone()),
         lines: Vec::new(),
+        streams: Vec::new(),
         skipped: Vec::new(),
     };
     for case in &chosen {
         say(&case.name);
         one(settings, case, &mut peer, &mut report)?;
+    }
+    report.peaks = report.peaks.again_on_cpu();
+    for line in &mut report.lines {
+        line.peak_share = line.gflops / report.peaks.gemm_gflops;
+    }
+    let (peaks, skipped) = (&report.peaks, &mut report.skipped);
+    report.streams = streams::measure(settings, peaks, &mut peer, skipped, &mut say)?;
+    if report.lines.is_empty() && report.streams.is_empty() {
+        let names: Vec<String> = cases(1).into_iter().map(|case| case.name).collect();
+        return Err(BenchError::Settings(format!(
+            "nothing is called that; there are {}, batch norm + relu, gelu, max pool",
+            names.join(", ")
+        )));
     }
     Ok(report)
 }
@@ -292,7 +307,8 @@ fn one(
             pass,
             seconds,
             gflops: rate(seconds.median),
-            peak_share: rate(seconds.median) / report.peaks.gemm_gflops,
+            // Known when the peak has been measured again.
+            peak_share: 0.0,
             best_gflops: rate(seconds.min),
             burn_gflops: burn.map(|found| found.0),
             burn_ratio: burn.map(|found| found.1),

@@ -73,12 +73,17 @@ pub struct Settings {
     pub steps: usize,
     /// Whether forward passes in evaluation mode are timed too.
     pub inference: bool,
+    /// Whether a library's variants that were much slower than its fastest in the first round are left
+    /// alone from then on.
+    pub narrow: bool,
 }
 
 /// η of the step; small, or rounding errors grow from step to step: at 0.01 the losses of PyTorch's own
 /// two layouts differ by 5e-4 after 50 steps, at 0.001 by 1e-5.
 const RATE: f64 = 0.001;
 const MOMENTUM: f64 = 0.9;
+/// A variant this many times slower than its library's fastest will not become the fastest.
+const MUCH_SLOWER: f64 = 1.3;
 /// Different batches, in turn: learning one by heart would magnify rounding errors.
 const BATCHES: usize = 4;
 
@@ -155,6 +160,8 @@ pub struct PeerLine {
     pub seconds: Spread,
     /// How many times as fast ours is: the median over the pairs of rounds.
     pub ratio: Spread,
+    /// Pairs of rounds.
+    pub pairs: usize,
     /// Largest size of its process; absent where it shares ours or does not say.
     pub peak_memory_bytes: Option<u64>,
     /// The largest relative difference of its losses from ours, over the steps that both took.
@@ -273,6 +280,8 @@ struct Entry {
     side: Box<dyn Side>,
     rounds: BTreeMap<&'static str, Vec<Round>>,
     dropped: bool,
+    /// Tasks in which it is left alone from now on.
+    left: Vec<Task>,
 }
 
 /// Everything ready to start.
@@ -404,6 +413,17 @@ impl Settings {
             }
         }
         Ok(field)
+    }
+
+    fn on_cpu(&self) -> bool {
+        ["flex", "ndarray", "cpu"].contains(&self.backend.as_str())
+    }
+
+    fn peaks(&self) -> Peaks {
+        match self.on_cpu() {
+            true => Peaks::of_cpu(),
+            false => Peaks::of_device(&self.device),
+        }
     }
 
     /// The model with its weights, and the optimizer.
@@ -544,6 +564,7 @@ fn entry(
         side,
         rounds: BTreeMap::new(),
         dropped: false,
+        left: Vec::new(),
     }
 }
 
@@ -560,7 +581,7 @@ impl Entry {
         steps: usize,
         skipped: &mut Vec<String>,
     ) -> Result<(), BenchError> {
-        if self.dropped || !self.tasks.contains(&task) {
+        if self.dropped || self.left.contains(&task) || !self.tasks.contains(&task) {
             return Ok(());
         }
         match self.side.round(task, warmup, steps)? {
@@ -617,10 +638,7 @@ fn difference(ours: &[f64], theirs: &[f64]) -> f64 {
 pub fn measure(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Report, BenchError> {
     let mut field = settings.prepare()?;
     say("what the machine gives");
-    let peaks = match settings.backend.as_str() {
-        "flex" | "ndarray" | "cpu" => Peaks::of_cpu(),
-        _ => Peaks::of_device(&settings.device),
-    };
+    let mut peaks = settings.peaks();
     let tasks = match settings.inference {
         true => BOTH,
         false => &[Task::Train],
@@ -634,15 +652,46 @@ pub fn measure(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Report,
                 settings.rounds
             ));
             // The first makes the state and, where something is compiled, compiles it.
-            let warmup = if round == 0 { 3 } else { 1 };
+            // Large batches are long enough to do without.
+            let warmup = match (round, settings.batch >= 512) {
+                (0, false) => 3,
+                (0, true) | (_, false) => 1,
+                (_, true) => 0,
+            };
             let skipped = &mut field.skipped;
             (field.ours).round(task, warmup, settings.steps, skipped)?;
             for entry in &mut field.theirs {
                 entry.round(task, warmup, settings.steps, skipped)?;
             }
+            if round == 0 && settings.narrow {
+                narrow(task, &mut field.theirs);
+            }
         }
     }
+    if settings.on_cpu() {
+        peaks = peaks.again_on_cpu();
+    }
     Ok(report(settings, field, peaks))
+}
+
+/// Leaves the variants alone that are much slower than the fastest of the same library and precision.
+fn narrow(task: Task, theirs: &mut [Entry]) {
+    let group = |entry: &Entry| {
+        let library = entry.name.split(' ').next().unwrap_or_default().to_owned();
+        (library, entry.precision)
+    };
+    let mut fastest: BTreeMap<(String, &'static str), f64> = BTreeMap::new();
+    for entry in theirs.iter().filter(|entry| !entry.of(task).is_empty()) {
+        let time = median(entry.seconds(task));
+        let best = fastest.entry(group(entry)).or_insert(time);
+        *best = best.min(time);
+    }
+    for entry in theirs {
+        let best = fastest.get(&group(entry)).copied().unwrap_or_default();
+        if median(entry.seconds(task)) > MUCH_SLOWER * best {
+            entry.left.push(task);
+        }
+    }
 }
 
 fn report(settings: &Settings, field: Field, peaks: Peaks) -> Report {
@@ -683,6 +732,7 @@ fn report(settings: &Settings, field: Field, peaks: Peaks) -> Report {
                 precision: entry.precision,
                 images_per_second: per_second(seconds.median, batch),
                 seconds,
+                pairs: entry.of(task).len(),
                 ratio: Spread::of(ratios),
                 peak_memory_bytes: (entry.name != "burn").then(|| entry.memory(task)).flatten(),
                 loss_difference: compared.then(|| difference(&losses, &entry.losses())),

@@ -22,7 +22,6 @@ use serde::Serialize;
 
 use super::{Settings, flop_per_image};
 use crate::BenchError;
-use crate::peaks::Peaks;
 use crate::statistics::median;
 
 /// Where a step's time went.
@@ -148,21 +147,26 @@ fn weighted(name: &str) -> bool {
     ["conv2d", "linear"].contains(&base(name))
 }
 
-/// The place of the last operation with a weight before `end`.
-fn last_product(spans: &[Span], end: usize) -> usize {
-    let products = spans[..end].iter().rposition(|span| weighted(span.name));
-    products.unwrap_or(end)
+/// The place of the last operation with a weight between mark `next` and the one before; the mark's own
+/// if there is none, as where a layer is Burn's.
+fn last_product(spans: &[Span], marks: &[(String, usize)], next: usize) -> usize {
+    let begin = next.checked_sub(1).map_or(0, |last| marks[last].1);
+    let end = marks[next].1;
+    let product = (spans[begin..end].iter()).rposition(|span| weighted(span.name));
+    product.map_or(end, |place| begin + place)
 }
 
 /// The layer of each span of one step. `starts` are where the phases begin.
 fn layers(spans: &[Span], marks: &[(String, usize)], starts: &[usize; 4]) -> Vec<String> {
     let mut found: Vec<String> = Vec::with_capacity(spans.len());
     for (place, span) in spans.iter().enumerate() {
-        let layer = if place < starts[BACKWARD] {
+        let layer = if let Some(outer) = span.outer {
+            found.get(outer).cloned()
+        } else if place < starts[BACKWARD] {
             // A weighted layer is the last product before its mark; what follows belongs to it.
             let next = marks.iter().position(|(_, end)| *end > place);
             match next {
-                Some(next) if last_product(spans, marks[next].1) <= place => Some(&marks[next].0),
+                Some(next) if last_product(spans, marks, next) <= place => Some(&marks[next].0),
                 Some(next) => next.checked_sub(1).map(|last| &marks[last].0),
                 None => marks.last().map(|(layer, _)| layer),
             }
@@ -192,10 +196,7 @@ pub fn profile(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Profile
     let (mut model, mut how) = settings.ours(&batches)?;
     let names = names(&model);
     say("what the machine gives");
-    let peaks = match settings.backend.as_str() {
-        "flex" | "ndarray" | "cpu" => Peaks::of_cpu(),
-        _ => Peaks::of_device(&settings.device),
-    };
+    let peaks = settings.peaks();
     say(&format!("{} steps", settings.steps));
     let warmup = 3;
     let mut times = Vec::new();
@@ -314,8 +315,13 @@ mod tests {
         let span = |name: &'static str, size: usize| Span {
             name,
             shape: vec![size],
+            outer: None,
             seconds: 1.0,
             own: 1.0,
+        };
+        let inside = |name: &'static str, outer: usize| Span {
+            outer: Some(outer),
+            ..span(name, 9)
         };
         let spans = [
             span("conv2d", 3),
@@ -327,15 +333,18 @@ mod tests {
             span("norm_backward", 1),
             span("conv2d_weight_gradient", 3),
             span("conv2d_input_gradient", 3),
+            inside("layout", 8),
             span("norm_backward", 1),
             span("conv2d_weight_gradient", 3),
             span("sgd", 1),
         ];
         let marks = [("a".to_owned(), 2), ("b".to_owned(), 4)];
-        let found = layers(&spans, &marks, &[0, 5, 6, 11]);
+        let found = layers(&spans, &marks, &[0, 5, 6, 12]);
         assert_eq!(
             found,
-            ["a", "a", "a", "b", "b", "b", "b", "b", "b", "a", "a", ""]
+            [
+                "a", "a", "a", "b", "b", "b", "b", "b", "b", "b", "a", "a", ""
+            ]
         );
     }
 }

@@ -11,9 +11,10 @@ use crate::failure::{End, Outcome};
 use crate::numbers::percent;
 use crate::output;
 
-/// Time the forward pass and both gradients of each convolution of the zoo
+/// Time the forward pass and both gradients of each convolution of the zoo, and what memory bounds
 ///
-/// FLOP are counted directly, and shares refer to the peak of the matrix product, measured in the same
+/// For batch norm, activation and pooling the bytes per second are shown beside those of the triad
+/// a ← b + s·c. FLOP are counted directly, and shares refer to the peak of the matrix product, measured in the same
 /// run. Nothing else may run on the machine meanwhile, or the numbers mean nothing.
 #[derive(Args)]
 #[command(after_help = "\
@@ -25,7 +26,7 @@ pub(crate) struct KernelsArgs {
     /// Images
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = positive)]
     batch: usize,
-    /// Only shapes whose name contains this, such as 64→64 or @32; may be repeated
+    /// Only what has this in its name, such as 64→64, @32 or gelu; may be repeated
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
     /// Measure Burn's own convolution too
@@ -125,12 +126,50 @@ fn text(machine: &Machine, report: &Report) -> String {
         ),
         peaks(&report.peaks),
         format!("batch {}, f32; FLOP counted directly", report.batch),
-        String::new(),
-        output::table(&header, &right, &rows),
     ];
+    if !rows.is_empty() {
+        lines.push(String::new());
+        lines.push(output::table(&header, &right, &rows));
+    }
+    if !report.streams.is_empty() {
+        lines.push(String::new());
+        lines.push(streams(report));
+    }
     let left = report.skipped.iter();
     lines.extend(left.map(|what| format!("left out: {what}")));
     lines.join("\n")
+}
+
+fn streams(report: &Report) -> String {
+    let rows: Vec<Vec<String>> = (report.streams.iter())
+        .map(|line| {
+            vec![
+                line.operation.to_owned(),
+                line.shape.clone(),
+                line.pass.to_owned(),
+                format!("{:.2}", 1e3 * line.seconds.median),
+                format!("{:.1}", line.gb_per_second),
+                line.triad_share.map_or_else(String::new, percent),
+                (line.torch_ratio).map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+            ]
+        })
+        .collect();
+    let header = [
+        "operation",
+        "channels",
+        "pass",
+        "ms",
+        "GB/s",
+        "of triad",
+        "÷ torch",
+    ];
+    let columns = if rows.iter().all(|row| row[6].is_empty()) {
+        6
+    } else {
+        7
+    };
+    let rows: Vec<Vec<String>> = rows.iter().map(|row| row[..columns].to_vec()).collect();
+    output::table(&header[..columns], &[3, 4, 5, 6][..columns - 3], &rows)
 }
 
 /// What the machine gives, in one line.

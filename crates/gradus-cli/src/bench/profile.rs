@@ -51,6 +51,7 @@ pub(super) fn run(args: &ProfileArgs) -> Outcome {
         rounds: 1,
         steps: args.steps,
         inference: false,
+        narrow: false,
     };
     let say = |what: &str| output::say(args.speech.quiet, what);
     let found = profile(&settings, say).map_err(named)?;

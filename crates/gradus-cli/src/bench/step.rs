@@ -50,8 +50,11 @@ pub(crate) struct StepArgs {
     /// Time forward passes in evaluation mode too
     #[arg(long)]
     inference: bool,
+    /// After the first round, leave variants of a library alone that are much slower than its fastest
+    #[arg(long)]
+    narrow: bool,
     /// Compare the losses of this many steps instead of timing
-    #[arg(long, value_name = "N", conflicts_with_all = ["inference", "rounds", "steps"], value_parser = positive)]
+    #[arg(long, value_name = "N", conflicts_with_all = ["inference", "narrow", "rounds", "steps"], value_parser = positive)]
     lockstep: Option<usize>,
     #[command(flatten)]
     speech: Speech,
@@ -87,7 +90,7 @@ pub(super) enum Precision {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum PeerArg {
+pub(super) enum PeerArg {
     Torch,
     Jax,
     Burn,
@@ -155,6 +158,7 @@ pub(super) fn run(args: &StepArgs) -> Outcome {
         rounds: args.rounds,
         steps: (args.lockstep.or(args.steps)).unwrap_or_else(|| 1280usize.div_ceil(what.batch)),
         inference: args.inference,
+        narrow: args.narrow,
     };
     let say = |what: &str| output::say(args.speech.quiet, what);
     if args.lockstep.is_some() {
