@@ -234,7 +234,7 @@ fn the_report_keeps_what_is_measured() {
     let agrees = &found["reports"]["losses resnet20"]["agrees"];
     assert_eq!(agrees, true);
     let text = std::fs::read_to_string(folder.join("docs/performance.md")).unwrap();
-    assert!(text.contains("| resnet20 | burn | 50 |"), "{text}");
+    assert!(text.contains("| resnet20 | burn | 5 |"), "{text}");
     // What is there is not measured again.
     let again = json(folder, &[&report[..], &only].concat());
     assert_eq!(again["finished"], found["finished"]);

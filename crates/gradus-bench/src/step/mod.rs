@@ -780,8 +780,8 @@ pub fn lockstep(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Lockst
     let losses = field.ours.losses();
     let mut sides = Vec::new();
     for entry in &mut field.theirs {
-        // In bf16 they cannot agree.
-        if entry.precision != "f32" {
+        // In bf16 they cannot agree; a compiled network is the same one, and takes long to compile.
+        if entry.precision != "f32" || entry.name.ends_with("compiled") {
             continue;
         }
         say(&format!("{} steps of {}", settings.steps, entry.name));
