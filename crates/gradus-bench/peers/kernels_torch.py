@@ -65,6 +65,8 @@ for line in sys.stdin:
                 x = torch.randn(ask["batch"], ask["in"], *ask["size"]).contiguous(**last)
                 w = torch.randn(ask["out"], ask["in"] // ask["groups"], *ask["kernel"])
                 w = w.contiguous(**last)
+                if ask["precision"] == "bf16":
+                    x, w = x.bfloat16(), w.bfloat16()
                 how = (ask["stride"], ask["padding"], [1, 1])
                 y = torch.nn.functional.conv2d(x, w, None, *how, ask["groups"])
                 made, kept = (x, w, torch.randn_like(y)), key

@@ -27,6 +27,7 @@ mod process;
 mod statistics;
 pub mod step;
 
+pub use gradus_kernels::Precision;
 pub use peaks::Peaks;
 pub use statistics::Spread;
 

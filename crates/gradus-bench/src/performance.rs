@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use gradus_kernels::Precision;
 use gradus_nn::{ModelConfig, PoolPlace, Width};
 use gradus_train::machine::Machine;
 use serde::{Deserialize, Serialize};
@@ -131,6 +132,7 @@ impl Performance {
             say("kernels");
             let settings = kernels::Settings {
                 batch: if self.quick { 16 } else { 128 },
+                precision: Precision::F32,
                 only: Vec::new(),
                 burn: false,
                 python: self.python_with_torch(),
@@ -155,18 +157,43 @@ impl Performance {
                 if (self.quick && batch > 128) || !self.wanted(&name, &results) {
                     continue;
                 }
-                say(&name);
-                let steps = if self.quick {
-                    1
-                } else {
-                    512usize.div_ceil(batch)
-                };
-                let settings = self.settings(&net.config, batch, steps);
-                let found = step::measure(&settings, |what| say(&format!("{name}: {what}")))?;
-                self.keep(&mut results, &name, &found)?;
+                self.step(&net, Precision::F32, &name, batch, &mut results, &mut say)?;
+            }
+            for batch in BATCHES {
+                let name = format!("step {} {batch} bf16", net.name);
+                if (self.quick && batch > 128)
+                    || !Precision::Bf16.is_native()
+                    || !self.wanted(&name, &results)
+                {
+                    continue;
+                }
+                self.step(&net, Precision::Bf16, &name, batch, &mut results, &mut say)?;
             }
         }
         Ok(results)
+    }
+
+    fn step(
+        &self,
+        net: &Net,
+        precision: Precision,
+        name: &str,
+        batch: usize,
+        results: &mut Results,
+        say: &mut impl FnMut(&str),
+    ) -> Result<(), BenchError> {
+        say(name);
+        let steps = if self.quick {
+            1
+        } else {
+            512usize.div_ceil(batch)
+        };
+        let settings = step::Settings {
+            precision,
+            ..self.settings(&net.config, batch, steps)
+        };
+        let found = step::measure(&settings, |what| say(&format!("{name}: {what}")))?;
+        self.keep(results, name, &found)
     }
 
     fn settings(&self, model: &ModelConfig, batch: usize, steps: usize) -> step::Settings {
@@ -175,6 +202,7 @@ impl Performance {
             batch,
             device: self.device.clone(),
             backend: self.backend.clone(),
+            precision: Precision::F32,
             peers: self.peers.clone(),
             python: self.python.clone(),
             rounds: if self.quick { 2 } else { 5 },

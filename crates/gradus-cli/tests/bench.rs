@@ -50,6 +50,12 @@ fn a_step_has_its_numbers_and_plain_burn_learns_the_same() {
         if cfg!(target_os = "linux") {
             assert!(found["peak_memory_bytes"].as_u64().unwrap() > 1 << 20);
         }
+        let operations = found["operations"].as_array().unwrap();
+        assert!(
+            operations
+                .iter()
+                .any(|found| found["operation"] == "conv2d")
+        );
         // Three steps that warm up and one timed, then one and one.
         assert_eq!(found["losses"].as_array().unwrap().len(), 6);
         let peers = found["peers"].as_array().unwrap();
@@ -96,7 +102,18 @@ fn what_cannot_be_measured_is_refused() {
         (&["--model", "cnn", "--batch", "0"], "from 1 on"),
         (&["--model", "cnn", "--set", "pool=middle"], "middle"),
         (&["--model", "cnn", "--set", "colour=red"], "colour"),
-        (&["--model", "cnn", "--precision", "bf16"], "bf16"),
+        (&["--model", "cnn", "--precision", "f16"], "bf16"),
+        (
+            &[
+                "--model",
+                "cnn",
+                "--precision",
+                "bf16",
+                "--device",
+                "ndarray",
+            ],
+            "for the device flex",
+        ),
         (&["--model", "cnn", "--device", "flx"], "flex"),
         (&["--model", "mlp", "--peers", "burn"], "the peers have"),
         (&["--model", "cnn", "--lockstep", "2"], "--peers"),

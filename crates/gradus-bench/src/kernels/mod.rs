@@ -19,7 +19,10 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use gradus_core::random::{Purpose, stream};
-use gradus_kernels::cpu::conv::{ConvShape, Images, forward, input_gradient, weight_gradient};
+use gradus_kernels::Precision;
+use gradus_kernels::cpu::conv::{
+    ConvShape, Images, forward_in, input_gradient_in, weight_gradient_in,
+};
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -28,12 +31,15 @@ use crate::BenchError;
 use crate::peaks::Peaks;
 use crate::peer::Peer;
 use crate::statistics::{Spread, median};
+use crate::step::check_precision;
 
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Images N.
     pub batch: usize,
+    /// Of our products and PyTorch's.
+    pub precision: Precision,
     /// Only what has one of these in its name; all if empty.
     pub only: Vec<String>,
     /// Whether Burn's own convolution is measured beside.
@@ -57,6 +63,8 @@ impl Settings {
 pub struct Report {
     /// Images N.
     pub batch: usize,
+    /// Of products.
+    pub precision: String,
     /// What the machine gives.
     pub peaks: Peaks,
     /// PyTorch's version and threads.
@@ -164,7 +172,7 @@ impl Buffers {
     }
 
     /// One pass; the forward pass overwrites y, which the gradients take for ∂L/∂y.
-    fn run(&mut self, shape: &ConvShape, pass: Pass) {
+    fn run(&mut self, precision: Precision, shape: &ConvShape, pass: Pass) {
         let strides_x = strides(shape.size, shape.in_channels);
         let strides_y = strides(shape.out_size(), shape.out_channels);
         let x = Images {
@@ -172,20 +180,20 @@ impl Buffers {
             strides: strides_x,
         };
         match pass {
-            Pass::Forward => forward(shape, x, &self.w, None, &mut self.y),
+            Pass::Forward => forward_in(precision, shape, x, &self.w, None, &mut self.y),
             Pass::InputGradient => {
                 let dy = Images {
                     data: &self.y,
                     strides: strides_y,
                 };
-                input_gradient(shape, dy, &self.w, &mut self.dx);
+                input_gradient_in(precision, shape, dy, &self.w, &mut self.dx);
             }
             Pass::WeightGradient => {
                 let dy = Images {
                     data: &self.y,
                     strides: strides_y,
                 };
-                weight_gradient(shape, x, dy, &mut self.dw);
+                weight_gradient_in(precision, shape, x, dy, &mut self.dw);
             }
         }
         black_box((&self.y, &self.dx, &self.dw));
@@ -217,6 +225,7 @@ struct Times {
 /// # Errors
 /// A PyTorch that was asked for and is not there; no shape of that name.
 pub fn measure(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Report, BenchError> {
+    check_precision(settings.precision, "flex")?;
     let mut peer = (settings.python.as_deref())
         .map(|python| Peer::start(python, "kernels_torch.py"))
         .transpose()?;
@@ -227,6 +236,7 @@ pub fn measure(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Report,
     say("what the machine gives");
     let mut report = Report {
         batch: settings.batch,
+        precision: settings.precision.to_string(),
         peaks: Peaks::of_cpu(),
         torch: peer.as_ref().map(|peer| peer.version.clone()),
         lines: Vec::new(),
@@ -266,7 +276,9 @@ fn one(
         let (mut mine, mut burn, mut torch) = (Vec::new(), Vec::new(), Vec::new());
         // The first warms up.
         for round in 0..=settings.rounds {
-            let time = repeated(settings.seconds, || ours.run(shape, pass));
+            let time = repeated(settings.seconds, || {
+                ours.run(settings.precision, shape, pass)
+            });
             mine.push(time);
             if let Some(burns) = &burns {
                 burn.push(repeated(settings.seconds, || burns.run(pass)));
@@ -276,7 +288,7 @@ fn one(
                     "batch": shape.batch, "size": shape.size, "in": shape.in_channels,
                     "out": shape.out_channels, "kernel": shape.kernel, "stride": shape.stride,
                     "padding": shape.padding, "groups": shape.groups, "pass": pass,
-                    "seconds": settings.seconds,
+                    "seconds": settings.seconds, "precision": settings.precision.to_string(),
                 });
                 match peer.ask::<Times>(&question)? {
                     Ok(times) => torch.push(median(times.seconds)),
@@ -344,7 +356,7 @@ mod tests {
             let burn = plain::Tensors::new(&case.shape, &ours);
             for pass in [Pass::InputGradient, Pass::WeightGradient, Pass::Forward] {
                 let theirs = burn.numbers(pass);
-                ours.run(&case.shape, pass);
+                ours.run(Precision::F32, &case.shape, pass);
                 let mine = match pass {
                     Pass::Forward => {
                         plain::first(&ours.y, case.shape.out_size(), case.shape.out_channels)

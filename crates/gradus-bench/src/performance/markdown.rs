@@ -103,17 +103,13 @@ fn peaks(results: &Results) -> String {
     )
 }
 
-/// The fastest line of a library in a precision.
-fn fastest<'a>(report: &'a Value, task: &str, library: &str, precision: &str) -> Option<&'a Value> {
-    report["peers"]
-        .as_array()?
-        .iter()
+/// The fastest variant of a library: its rate, its name, how many times as fast ours is.
+fn fastest<'a>(report: &'a Value, task: &str, library: &str) -> Option<&'a Value> {
+    let lines = report["peers"].as_array()?.iter();
+    lines
         .filter(|line| {
-            line["task"] == task
-                && line["precision"] == precision
-                && line["side"]
-                    .as_str()
-                    .is_some_and(|side| side.starts_with(library))
+            let side = line["side"].as_str().unwrap_or_default();
+            line["task"] == task && side.starts_with(library)
         })
         .max_by(|a, b| {
             let rate = |line: &Value| line["images_per_second"].as_f64().unwrap_or_default();
@@ -121,62 +117,63 @@ fn fastest<'a>(report: &'a Value, task: &str, library: &str, precision: &str) ->
         })
 }
 
+/// `640 compiled: **1.25×**`.
+fn beside(report: &Value, task: &str, library: &str) -> String {
+    let Some(line) = fastest(report, task, library) else {
+        return "–".to_owned();
+    };
+    let side = line["side"].as_str().unwrap_or_default();
+    let variant = match side.strip_prefix("torch ") {
+        Some(variant) => format!(" {}", variant.trim_end_matches(" bf16")),
+        None => String::new(),
+    };
+    format!(
+        "{}{variant}: **{}×**",
+        number(&line["images_per_second"], 0),
+        number(&line["ratio"]["median"], 2)
+    )
+}
+
+/// The part of a report that is about `task`.
+fn part<'a>(report: &'a Value, task: &str) -> &'a Value {
+    match task {
+        "train" => report,
+        _ => &report["inference"],
+    }
+}
+
 fn steps(results: &Results, nets: &[Net], task: &str) -> String {
     let mut rows = Vec::new();
-    for net in nets {
-        for batch in BATCHES {
-            let Some(report) = results.reports.get(&format!("step {} {batch}", net.name)) else {
-                continue;
-            };
-            let ours = if task == "train" {
-                report
-            } else {
-                &report["inference"]
-            };
-            let mut row = vec![
-                net.name.to_owned(),
-                batch.to_string(),
-                format!("**{}**", number(&ours["images_per_second"], 0)),
-                number(&ours["gflops"], 0),
-                percent(&ours["peak_share"]),
-            ];
-            for (library, precision) in [
-                ("torch", "f32"),
-                ("torch", "bf16"),
-                ("jax", "f32"),
-                ("burn", "f32"),
-            ] {
-                row.push(match fastest(report, task, library, precision) {
-                    Some(line) => {
-                        let variant = (line["side"].as_str().unwrap_or_default())
-                            .trim_start_matches(library)
-                            .trim_end_matches("bf16")
-                            .trim()
-                            .to_owned();
-                        let variant = match (library, variant.as_str()) {
-                            ("torch", variant) => format!(" {variant}"),
-                            _ => String::new(),
-                        };
-                        format!(
-                            "{}{variant}: **{}×**",
-                            number(&line["images_per_second"], 0),
-                            number(&line["ratio"]["median"], 2)
-                        )
-                    }
-                    None => "–".to_owned(),
-                });
-            }
-            if task == "train" {
-                let torch = fastest(report, task, "torch", "f32");
-                let theirs = torch.map_or(&Value::Null, |line| &line["peak_memory_bytes"]);
-                row.push(format!(
-                    "{} / {}",
-                    megabytes(&report["peak_memory_bytes"]),
-                    megabytes(theirs)
-                ));
-            }
-            rows.push(row);
+    let sizes = nets
+        .iter()
+        .flat_map(|net| BATCHES.map(|batch| (net, batch)));
+    for (net, batch) in sizes {
+        let name = format!("step {} {batch}", net.name);
+        let Some(report) = results.reports.get(&name) else {
+            continue;
+        };
+        let half = results.reports.get(&format!("{name} bf16"));
+        let half = half.unwrap_or(&Value::Null);
+        let ours = part(report, task);
+        let mut row = vec![
+            net.name.to_owned(),
+            batch.to_string(),
+            format!("**{}**", number(&ours["images_per_second"], 0)),
+            number(&ours["gflops"], 0),
+            percent(&ours["peak_share"]),
+            beside(report, task, "torch"),
+            beside(report, task, "jax"),
+            beside(report, task, "burn"),
+            number(&part(half, task)["images_per_second"], 0),
+            beside(half, task, "torch"),
+        ];
+        if task == "train" {
+            let torch = fastest(report, task, "torch");
+            let theirs = torch.map_or(&Value::Null, |line| &line["peak_memory_bytes"]);
+            let ours = megabytes(&report["peak_memory_bytes"]);
+            row.push(format!("{ours} / {}", megabytes(theirs)));
         }
+        rows.push(row);
     }
     let mut header = vec![
         "network",
@@ -184,10 +181,11 @@ fn steps(results: &Results, nets: &[Net], task: &str) -> String {
         "images/s",
         "GFLOP/s",
         "of peak",
-        "best PyTorch f32",
-        "best PyTorch bf16",
+        "best PyTorch",
         "JAX",
         "plain Burn",
+        "bf16 images/s",
+        "best PyTorch bf16",
     ];
     if task == "train" {
         header.push("MB, ours / PyTorch");
@@ -312,19 +310,25 @@ mod tests {
             "peers": [
                 line("torch nchw", "f32", 400.0, 2.0),
                 line("torch compiled", "f32", 640.0, 1.25),
-                line("torch compiled bf16", "bf16", 1600.0, 0.5),
                 line("burn", "f32", 200.0, 4.0),
             ],
+        });
+        let half = json!({
+            "images_per_second": 1200.0,
+            "peers": [line("torch compiled bf16", "bf16", 1600.0, 0.75)],
         });
         let results = Results {
             machine: Machine::inspect(),
             command: "gradus bench report".to_owned(),
             finished: String::new(),
-            reports: BTreeMap::from([("step resnet20 128".to_owned(), report)]),
+            reports: BTreeMap::from([
+                ("step resnet20 128".to_owned(), report),
+                ("step resnet20 128 bf16".to_owned(), half),
+            ]),
         };
         let text = markdown(&results).unwrap();
-        let expected = "| resnet20 | 128 | **800** | 150 | 75 % | 640 compiled: **1.25×** | \
-                        1600 compiled: **0.50×** | – | 200: **4.00×** | 1 / 2 |";
+        let expected = "| resnet20 | 128 | **800** | 150 | 75 % | 640 compiled: **1.25×** | – | \
+                        200: **4.00×** | 1200 | 1600 compiled: **0.75×** | 1 / 2 |";
         assert!(text.contains(expected), "{text}");
         assert!(
             !text.contains("The same computation"),

@@ -20,12 +20,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::Instant;
 
 use burn::module::Module;
 use burn::nn::loss::{CrossEntropyLoss, CrossEntropyLossConfig};
 use burn::optim::{GradientsParams, ModuleOptimizer, SgdConfig, momentum::MomentumConfig};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use gradus_core::random::{Purpose, stream};
+use gradus_kernels::{Precision, profile as recorder};
 use gradus_nn::{AnyModel, Classifier, Loss, Mode, ModelConfig, NormKind, Summary};
 use gradus_optim::{ModelOptimizer, OptimizerConfig};
 use gradus_train::weights::{NamedTensors, collect, to_safetensors};
@@ -63,6 +65,8 @@ pub struct Settings {
     pub device: Device,
     /// The backend's name.
     pub backend: String,
+    /// Of our products; peers are measured in the same.
+    pub precision: Precision,
     /// Whom to measure beside.
     pub peers: Vec<PeerKind>,
     /// The Python that has the peers.
@@ -82,6 +86,8 @@ pub struct Settings {
 /// two layouts differ by 5e-4 after 50 steps, at 0.001 by 1e-5.
 const RATE: f64 = 0.001;
 const MOMENTUM: f64 = 0.9;
+/// Steps that are recorded.
+const RECORDED: usize = 2;
 /// A variant this many times slower than its library's fastest will not become the fastest.
 const MUCH_SLOWER: f64 = 1.3;
 /// Different batches, in turn: learning one by heart would magnify rounding errors.
@@ -103,7 +109,7 @@ pub struct Report {
     /// Images per step.
     pub batch: usize,
     /// Of our step.
-    pub precision: &'static str,
+    pub precision: String,
     /// At the median step.
     pub images_per_second: f64,
     /// The median step.
@@ -120,6 +126,9 @@ pub struct Report {
     pub peak_memory_bytes: Option<u64>,
     /// What the machine gives.
     pub peaks: Peaks,
+    /// Where a step's time goes, as far as operations have names; recorded in two steps after the timed
+    /// ones.
+    pub operations: Vec<OperationTime>,
     /// Forward passes in evaluation mode, if asked for.
     pub inference: Option<Inference>,
     /// The loss of each step, those that warm up included.
@@ -318,6 +327,7 @@ impl Settings {
                 return Err(BenchError::Settings(problem));
             }
         }
+        check_precision(self.precision, &self.backend)?;
         let usual = ModelConfig::named(&self.model.name)?;
         let written = self.model.norm == NormKind::Batch
             && self.model.dropout == 0.0
@@ -388,6 +398,14 @@ impl Settings {
         }
         for peer in &self.peers {
             match peer {
+                PeerKind::Burn | PeerKind::Jax if self.precision != Precision::F32 => {
+                    let name = if *peer == PeerKind::Burn {
+                        "burn"
+                    } else {
+                        "jax"
+                    };
+                    (field.skipped).push(format!("{name}: measured in f32 only"));
+                }
                 PeerKind::Burn => {
                     let side = self.plain(&tensors, &batches, &field.summary)?;
                     field.theirs.push(entry("burn", "f32", BOTH, side));
@@ -492,7 +510,8 @@ impl Settings {
         same_size(script, loaded.trained, &field.summary)?;
         field.versions.push(peer.version.clone());
         let peer = Rc::new(RefCell::new(peer));
-        for &(name, precision, tasks, variant) in variants {
+        let same = |precision: &str| precision == self.precision.to_string();
+        for &(name, precision, tasks, variant) in variants.iter().filter(|v| same(v.1)) {
             let side = Remote {
                 peer: Rc::clone(&peer),
                 variant,
@@ -507,6 +526,19 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// Whether products of this precision can be had on this backend.
+pub(crate) fn check_precision(precision: Precision, backend: &str) -> Result<(), BenchError> {
+    let problem = match precision {
+        Precision::F32 => return Ok(()),
+        Precision::Bf16 if backend != "flex" => format!("for the device flex, found {backend}"),
+        Precision::Bf16 if !precision.is_native() => {
+            "for processors with AVX-512 BF16, which this one has not".to_owned()
+        }
+        Precision::Bf16 => return Ok(()),
+    };
+    Err(BenchError::Settings(format!("bf16 is {problem}")))
 }
 
 /// A different number of trained parameters is a different model.
@@ -635,7 +667,12 @@ fn difference(ours: &[f64], theirs: &[f64]) -> f64 {
 /// # Errors
 /// Settings out of range, a model or device that fails, a peer that is not there, and
 /// [`BenchError::Settings`] if a peer's network is not the same.
-pub fn measure(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Report, BenchError> {
+pub fn measure(settings: &Settings, say: impl FnMut(&str)) -> Result<Report, BenchError> {
+    settings.precision.during(|| measure_so(settings, say))
+}
+
+/// With the precision set.
+fn measure_so(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Report, BenchError> {
     let mut field = settings.prepare()?;
     say("what the machine gives");
     let mut peaks = settings.peaks();
@@ -671,7 +708,17 @@ pub fn measure(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Report,
     if settings.on_cpu() {
         peaks = peaks.again_on_cpu();
     }
-    Ok(report(settings, field, peaks))
+    recorder::start();
+    let begun = Instant::now();
+    let recorded = field.ours.side.round(Task::Train, 0, RECORDED)?;
+    let whole = begun.elapsed().as_secs_f64() / RECORDED as f64;
+    let spans = recorder::finish();
+    if let Err(why) = recorded {
+        field.skipped.push(format!("operations: {why}"));
+    }
+    let mut report = report(settings, field, peaks);
+    report.operations = profile::by_operation(&spans, RECORDED as f64, whole);
+    Ok(report)
 }
 
 /// Leaves the variants alone that are much slower than the fastest of the same library and precision.
@@ -725,7 +772,7 @@ fn report(settings: &Settings, field: Field, peaks: Peaks) -> Report {
                 .map(|(a, b)| median(b.seconds.clone()) / median(a.seconds.clone()))
                 .collect();
             let seconds = Spread::of(entry.seconds(task));
-            let compared = task == Task::Train && entry.precision == "f32";
+            let compared = task == Task::Train && settings.precision == Precision::F32;
             peers.push(PeerLine {
                 task: name_of(task),
                 side: entry.name.clone(),
@@ -746,7 +793,7 @@ fn report(settings: &Settings, field: Field, peaks: Peaks) -> Report {
         multiply_adds: field.summary.multiply_adds,
         device: settings.backend.clone(),
         batch: settings.batch,
-        precision: "f32",
+        precision: settings.precision.to_string(),
         images_per_second: per_second(seconds.median, batch),
         seconds_per_step: seconds.median,
         seconds,
@@ -755,6 +802,7 @@ fn report(settings: &Settings, field: Field, peaks: Peaks) -> Report {
         peak_share: gflops / peaks.gemm_gflops,
         peak_memory_bytes: ours.memory(Task::Train),
         peaks,
+        operations: Vec::new(),
         inference,
         losses,
         peers,
@@ -773,6 +821,11 @@ pub fn lockstep(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Lockst
             "nothing to compare with; name whom, such as --peers torch".to_owned(),
         ));
     }
+    if settings.precision != Precision::F32 {
+        return Err(BenchError::Settings(
+            "losses are compared in f32: in bf16 they cannot agree".to_owned(),
+        ));
+    }
     let mut field = settings.prepare()?;
     let skipped = &mut field.skipped;
     say(&format!("{} steps of gradus", settings.steps));
@@ -780,8 +833,8 @@ pub fn lockstep(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Lockst
     let losses = field.ours.losses();
     let mut sides = Vec::new();
     for entry in &mut field.theirs {
-        // In bf16 they cannot agree; a compiled network is the same one, and takes long to compile.
-        if entry.precision != "f32" || entry.name.ends_with("compiled") {
+        // A compiled network is the same one, and takes long to compile.
+        if entry.name.ends_with("compiled") {
             continue;
         }
         say(&format!("{} steps of {}", settings.steps, entry.name));

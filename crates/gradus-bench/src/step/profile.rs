@@ -33,6 +33,8 @@ pub struct Profile {
     pub device: String,
     /// Images per step.
     pub batch: usize,
+    /// Of products.
+    pub precision: String,
     /// Steps that were averaged.
     pub steps: usize,
     /// The median step, with the recording on.
@@ -186,11 +188,35 @@ fn layers(spans: &[Span], marks: &[(String, usize)], starts: &[usize; 4]) -> Vec
     found
 }
 
+/// The spans of `steps` steps by name, most expensive first; `whole` seconds are one step.
+pub(super) fn by_operation(spans: &[Span], steps: f64, whole: f64) -> Vec<OperationTime> {
+    let mut found: BTreeMap<&'static str, (usize, f64)> = BTreeMap::new();
+    for span in spans {
+        let entry = found.entry(span.name).or_default();
+        *entry = (entry.0 + 1, entry.1 + span.own);
+    }
+    let mut operations: Vec<OperationTime> = (found.into_iter())
+        .map(|(operation, (calls, seconds))| OperationTime {
+            operation,
+            calls: calls as f64 / steps,
+            seconds: seconds / steps,
+            share: seconds / steps / whole,
+        })
+        .collect();
+    operations.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    operations
+}
+
 /// Records `settings.steps` steps.
 ///
 /// # Errors
 /// As [`measure`](super::measure).
-pub fn profile(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Profile, BenchError> {
+pub fn profile(settings: &Settings, say: impl FnMut(&str)) -> Result<Profile, BenchError> {
+    settings.precision.during(|| profile_so(settings, say))
+}
+
+/// With the precision set.
+fn profile_so(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Profile, BenchError> {
     let summary = settings.check()?;
     let (_, _, batches) = settings.batches();
     let (mut model, mut how) = settings.ours(&batches)?;
@@ -202,8 +228,8 @@ pub fn profile(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Profile
     let mut times = Vec::new();
     let mut phases = [0.0; 4];
     let mut own = [0.0; 4];
-    let mut operations: BTreeMap<&'static str, (usize, f64)> = BTreeMap::new();
-    // By place in the step: every step runs the same operations in the same order.
+    let mut all: Vec<Span> = Vec::new();
+    // In the order of the first step; the tape may run branches in another.
     let mut rows: Vec<LayerTime> = Vec::new();
     for step in 0..warmup + settings.steps {
         let which = step % batches.images.len();
@@ -245,8 +271,6 @@ pub fn profile(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Profile
         for (place, span) in spans.iter().enumerate() {
             let phase = phase_of(place);
             own[phase] += span.own;
-            let entry = operations.entry(span.name).or_default();
-            *entry = (entry.0 + 1, entry.1 + span.own);
             let row = LayerTime {
                 layer: layers[place].clone(),
                 phase: PHASES[phase],
@@ -256,14 +280,16 @@ pub fn profile(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Profile
                 share: 0.0,
                 gflops: None,
             };
-            match rows.get_mut(place) {
-                Some(known) if (known.operation, &known.shape) == (row.operation, &row.shape) => {
-                    known.seconds += row.seconds;
-                }
-                Some(_) => {}
+            let same = |known: &&mut LayerTime| {
+                (known.operation, known.phase) == (row.operation, row.phase)
+                    && (&known.layer, &known.shape) == (&row.layer, &row.shape)
+            };
+            match rows.iter_mut().find(same) {
+                Some(known) => known.seconds += row.seconds,
                 None => rows.push(row),
             }
         }
+        all.extend(spans);
     }
     let steps = settings.steps as f64;
     let whole: f64 = phases.iter().sum::<f64>() / steps;
@@ -275,21 +301,13 @@ pub fn profile(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Profile
             .filter(|_| weighted(row.operation) && row.seconds > 0.0)
             .map(|layer| 2e-9 * layer.multiply_adds as f64 * settings.batch as f64 / row.seconds);
     }
-    let mut operations: Vec<OperationTime> = operations
-        .into_iter()
-        .map(|(operation, (calls, seconds))| OperationTime {
-            operation,
-            calls: calls as f64 / steps,
-            seconds: seconds / steps,
-            share: seconds / steps / whole,
-        })
-        .collect();
-    operations.sort_by(|a, b| b.seconds.total_cmp(&a.seconds));
+    let operations = by_operation(&all, steps, whole);
     let seconds_per_step = median(times);
     Ok(Profile {
         model: settings.model.name.clone(),
         device: settings.backend.clone(),
         batch: settings.batch,
+        precision: settings.precision.to_string(),
         steps: settings.steps,
         seconds_per_step,
         gflops: flop_per_image(&summary) * settings.batch as f64 / seconds_per_step / 1e9,

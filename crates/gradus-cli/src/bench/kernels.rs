@@ -1,6 +1,7 @@
 //! `gradus bench kernels`: the passes of each convolution alone.
 
 use clap::{Args, ValueEnum};
+use gradus_bench::Precision;
 use gradus_bench::kernels::{Report, Settings, measure};
 use gradus_train::machine::Machine;
 use serde::Serialize;
@@ -26,6 +27,9 @@ pub(crate) struct KernelsArgs {
     /// Images
     #[arg(long, value_name = "N", default_value_t = 128, value_parser = positive)]
     batch: usize,
+    /// Of products, ours and PyTorch's: f32 or bf16
+    #[arg(long, value_name = "NAME", default_value_t = Precision::F32)]
+    precision: Precision,
     /// Only what has this in its name, such as 64→64, @32 or gelu; may be repeated
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
@@ -57,6 +61,7 @@ struct Found<'a> {
 pub(super) fn run(args: &KernelsArgs) -> Outcome {
     let settings = Settings {
         batch: args.batch,
+        precision: args.precision,
         only: args.only.clone(),
         burn: args.peer == Some(PeerArg::Burn),
         python: args.python.clone(),
@@ -125,7 +130,10 @@ fn text(machine: &Machine, report: &Report) -> String {
                 .map_or_else(String::new, |torch| format!(", {torch}"))
         ),
         peaks(&report.peaks),
-        format!("batch {}, f32; FLOP counted directly", report.batch),
+        format!(
+            "batch {}, {}; FLOP counted directly",
+            report.batch, report.precision
+        ),
     ];
     if !rows.is_empty() {
         lines.push(String::new());

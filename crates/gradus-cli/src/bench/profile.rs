@@ -46,6 +46,7 @@ pub(super) fn run(args: &ProfileArgs) -> Outcome {
         batch: what.batch,
         device,
         backend,
+        precision: what.precision,
         peers: Vec::new(),
         python: String::new(),
         rounds: 1,
@@ -75,10 +76,11 @@ fn text(machine: &Machine, found: &Profile) -> String {
             machine.cpu, machine.cores, machine.gradus
         ),
         format!(
-            "{}, batch {}, {}: {} ms a step, {:.1} GFLOP/s ({} of the matrix product's)",
+            "{}, batch {}, {}, {}: {} ms a step, {:.1} GFLOP/s ({} of the matrix product's)",
             found.model,
             found.batch,
             found.device,
+            found.precision,
             milliseconds(found.seconds_per_step),
             found.gflops,
             percent(found.gflops / found.peak_gflops)

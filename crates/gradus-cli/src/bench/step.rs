@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use gradus_bench::BenchError;
+use gradus_bench::Precision;
 use gradus_bench::step::{Lockstep, PeerKind, Report, Settings, lockstep, measure};
 use gradus_nn::{ModelConfig, Width};
 use gradus_train::device;
@@ -78,15 +79,9 @@ pub(super) struct What {
     /// Where to compute
     #[arg(long, value_name = "NAME", default_value = "flex")]
     pub(super) device: String,
-    /// Of products; only f32 so far
-    #[arg(long, value_enum, default_value_t = Precision::F32)]
+    /// Of products: f32 or bf16, ours and those of the peers
+    #[arg(long, value_name = "NAME", default_value_t = Precision::F32)]
     pub(super) precision: Precision,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(super) enum Precision {
-    F32,
-    Bf16,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -129,11 +124,6 @@ impl What {
             config.width = width.clone();
         }
         config.validate().map_err(usage)?;
-        if self.precision == Precision::Bf16 {
-            let problem = "bf16 is not there yet: every product is computed in f32; leave \
-                           --precision out";
-            return Err(usage(anyhow::anyhow!(problem)));
-        }
         Ok(config)
     }
 }
@@ -153,6 +143,7 @@ pub(super) fn run(args: &StepArgs) -> Outcome {
         batch: what.batch,
         device,
         backend,
+        precision: what.precision,
         peers: args.peers.iter().map(|peer| (*peer).into()).collect(),
         python: args.python.clone(),
         rounds: args.rounds,
