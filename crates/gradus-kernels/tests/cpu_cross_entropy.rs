@@ -4,7 +4,7 @@ mod reference;
 
 use gradus_kernels::cpu::cross_entropy::cross_entropy;
 use proptest::prelude::*;
-use reference::{assert_close, assert_same_bits, at_thread_counts, numbers, wide};
+use reference::{assert_close, assert_same_bits, at_thread_counts, cases, numbers, wide};
 
 /// The loss of one example in f64.
 fn loss(logits: &[f64], y: usize, epsilon: f64, weights: Option<&[f32]>) -> f64 {
@@ -17,7 +17,7 @@ fn loss(logits: &[f64], y: usize, epsilon: f64, weights: Option<&[f32]>) -> f64 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(cases(60))]
 
     #[test]
     fn loss_and_gradient_are_the_formula(
@@ -106,6 +106,7 @@ fn a_target_that_is_no_class_is_refused() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too large")]
 fn the_bits_do_not_depend_on_the_number_of_threads() {
     let (examples, classes) = (5000, 13);
     let logits = numbers(4, examples * classes);

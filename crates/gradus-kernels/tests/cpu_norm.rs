@@ -9,7 +9,7 @@ use gradus_kernels::cpu::norm::{
 };
 use proptest::prelude::*;
 use reference::{
-    ACTS, assert_close, assert_same_bits, at_thread_counts, derivative, numbers, value, wide,
+    ACTS, assert_close, assert_same_bits, at_thread_counts, cases, derivative, numbers, value, wide,
 };
 
 const EPSILON: f32 = 1e-5;
@@ -171,7 +171,7 @@ impl Case {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(150))]
+    #![proptest_config(cases(150))]
 
     #[test]
     fn training_mode_is_the_formula(
@@ -237,6 +237,7 @@ proptest! {
 
 /// The gradient that the other tests compare with is itself that of the loss Σ dy·y.
 #[test]
+#[cfg_attr(miri, ignore = "no kernel in it")]
 fn the_reference_gradient_is_a_gradient() {
     for act in [Act::Identity, Act::Gelu, Act::GeluTanh, Act::Silu] {
         let mut case = Case::new(3, 7, 3, true, act);
@@ -277,6 +278,7 @@ fn the_reference_gradient_is_a_gradient() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too large")]
 fn moments_survive_a_mean_far_from_zero() {
     for channels in [1, 3, 16, 64] {
         let rows = 100_000 / channels;
@@ -346,6 +348,7 @@ fn moments_of_partials_are_those_of_the_whole() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too large")]
 fn the_bits_do_not_depend_on_the_number_of_threads() {
     for channels in [3, 32, 100] {
         let case = Case::new(9, 700_000 / channels, channels, true, Act::Gelu);

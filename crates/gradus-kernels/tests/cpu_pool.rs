@@ -7,7 +7,7 @@ use gradus_kernels::cpu::pool::{
     max_pool_backward,
 };
 use proptest::prelude::*;
-use reference::{assert_close, assert_same_bits, at_thread_counts, numbers, wide};
+use reference::{assert_close, assert_same_bits, at_thread_counts, cases, numbers, wide};
 
 /// For each output (n, i, j, c), the inputs of its window with their places in it.
 fn windows(shape: &PoolShape) -> Vec<Vec<(usize, usize)>> {
@@ -67,7 +67,7 @@ fn shapes() -> impl Strategy<Value = PoolShape> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(cases(300))]
 
     #[test]
     fn max_pool_is_the_formula(shape in shapes(), seed in 0u64..1000, ties: bool) {
@@ -186,6 +186,7 @@ fn the_largest_window_with_an_index_has_256_places() {
 }
 
 #[test]
+#[cfg_attr(miri, ignore = "too large")]
 fn the_bits_do_not_depend_on_the_number_of_threads() {
     let shape = PoolShape {
         batch: 8,

@@ -114,7 +114,8 @@ impl Kernel for Rows<'_> {
             row[..classes].copy_from_slice(logits);
             row[classes..].fill(f32::NEG_INFINITY);
             let (top, sum) = exponentials(s, &mut row);
-            let log_p = |j: usize| f64::from(logits[j]) - f64::from(top) - sum.ln();
+            let log_sum = sum.ln();
+            let log_p = |j: usize| f64::from(logits[j]) - f64::from(top) - log_sum;
             let own = (1.0 - epsilon) * weight(y);
             let mut loss = -own * log_p(y);
             if spread > 0.0 {

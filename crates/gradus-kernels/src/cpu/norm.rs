@@ -81,7 +81,9 @@ pub fn scale_shift_act(
     check(residual, &rows, "residual");
     let scale = &rows.repeat(|c| scale[c]);
     let shift = &rows.repeat(|c| shift[c]);
-    with_function!(act, |f| map_each(rows.cut(y), |i, y| {
+    // Backwards: the end of x has been touched last, and the beginning of y will be wanted first.
+    let outputs: Vec<_> = rows.cut(y).into_iter().enumerate().rev().collect();
+    with_function!(act, |f| map_each(outputs, |_, (i, y)| {
         let input = Input {
             x: &x[rows.range(i)],
             residual: residual.map(|r| &r[rows.range(i)]),

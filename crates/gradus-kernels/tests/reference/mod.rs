@@ -2,6 +2,7 @@
 #![allow(dead_code, clippy::unwrap_used)] // each test file uses a part of it
 
 use gradus_kernels::cpu::activation::Act;
+use proptest::test_runner::Config;
 
 /// Numbers that look normal: a sum of four uniform ones, from a small generator.
 pub(crate) fn numbers(seed: u64, n: usize) -> Vec<f32> {
@@ -15,6 +16,19 @@ pub(crate) fn numbers(seed: u64, n: usize) -> Vec<f32> {
     (0..n)
         .map(|_| ((0..4).map(|_| uniform()).sum::<f32>() - 2.0) * 1.732)
         .collect()
+}
+
+/// So many cases of a property; few under Miri, which is some thousand times slower and reads no files.
+pub(crate) fn cases(n: u32) -> Config {
+    if cfg!(miri) {
+        Config {
+            cases: 4,
+            failure_persistence: None,
+            ..Config::default()
+        }
+    } else {
+        Config::with_cases(n)
+    }
 }
 
 /// In f64.
