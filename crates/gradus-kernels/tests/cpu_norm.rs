@@ -1,5 +1,7 @@
 //! Batch normalisation and activations of the CPU kernels against plain loops in f64.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod reference;
 
 use gradus_kernels::cpu::activation::{Act, act, act_backward};

@@ -1,5 +1,7 @@
 //! The linear layer and its gradients against Burn's own, and what has no gradient.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use burn::tensor::{Device, Tensor};

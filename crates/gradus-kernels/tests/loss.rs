@@ -1,5 +1,7 @@
 //! Cross-entropy and its gradient against the formula in Burn's own operations.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use burn::tensor::{Device, Int, Tensor, activation};

@@ -1,6 +1,8 @@
 //! Normalisation and activations, values and gradients, against the formulas in Burn's own operations
 //! and its automatic differentiation.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use burn::tensor::{Device, Tensor, activation};

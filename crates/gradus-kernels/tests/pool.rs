@@ -1,5 +1,7 @@
 //! Pooling and subsampling, values and gradients, against Burn's own operations.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use burn::tensor::module::{avg_pool2d as burn_avg_pool2d, max_pool2d as burn_max_pool2d};

@@ -1,6 +1,8 @@
 //! Whole forward and backward passes on the CPU backend: the same bits at any number of threads, and no
 //! fresh memory from the second step on.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 use std::sync::Mutex;
 
 use burn::module::{Module, ModuleVisitor, Param};

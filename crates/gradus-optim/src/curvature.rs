@@ -306,10 +306,10 @@ impl burn::module::ModuleMapper for Statistics {
 impl ParameterState {
     /// Gives slot `slot` of `slots` a value before the step.
     pub(crate) fn put(&mut self, slot: usize, slots: usize, value: DispatchTensor) {
-        if let Some(packed) = &mut self.packed {
-            if flex_dtype(&value) == Some(packed.dtype()) {
-                return packed.put(slot, value);
-            }
+        if let Some(packed) = &mut self.packed
+            && flex_dtype(&value) == Some(packed.dtype())
+        {
+            return packed.put(slot, value);
         }
         self.settle();
         if self.slots.is_empty() {

@@ -211,6 +211,10 @@ fn off_tape<const D: usize>(tensor: Tensor<D>) -> DispatchTensor {
 /// The parameter's tensor, as it shall stand in the module, and access to its memory; or else the tensor
 /// as it was.
 #[cfg(feature = "flex")]
+#[allow(
+    clippy::result_large_err,
+    reason = "the other case is a tensor, and as large"
+)]
 fn settled<const D: usize>(
     tensor: Tensor<D>,
     id: ParamId,

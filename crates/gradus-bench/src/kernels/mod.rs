@@ -277,7 +277,7 @@ fn one(
         // The first warms up.
         for round in 0..=settings.rounds {
             let time = repeated(settings.seconds, || {
-                ours.run(settings.precision, shape, pass)
+                ours.run(settings.precision, shape, pass);
             });
             mine.push(time);
             if let Some(burns) = &burns {

@@ -70,7 +70,7 @@ impl Buffer {
         unsafe {
             bytes
                 .as_ptr()
-                .copy_to_nonoverlapping(this.start.as_ptr(), bytes.len())
+                .copy_to_nonoverlapping(this.start.as_ptr(), bytes.len());
         };
         this
     }
