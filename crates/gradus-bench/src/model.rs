@@ -42,16 +42,6 @@ impl Tensors {
     }
 }
 
-/// Burn forgets the graphs of replaced parameters at the next backward pass. Training has one in every
-/// step; here it is made for the purpose, outside the time measured.
-pub(crate) fn forget_graphs(device: &Device) {
-    let device = device.clone().autodiff();
-    let _ = Tensor::<1>::ones([1], &device)
-        .require_grad()
-        .sum()
-        .backward();
-}
-
 fn ones<const D: usize>(shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
     Param::from_tensor(Tensor::<D>::ones(shape, device).require_grad())
 }

@@ -68,6 +68,11 @@ pub(crate) fn table(header: &[&str], right: &[usize], rows: &[Vec<String>]) -> S
         .join("\n")
 }
 
+/// The columns of the terminal that stdout is, if it is one.
+pub(crate) fn terminal_width() -> Option<usize> {
+    Table::new().width().map(usize::from)
+}
+
 /// Lines `name   value`, the values in one column.
 pub(crate) fn pairs(rows: &[(&str, String)]) -> String {
     let width = rows

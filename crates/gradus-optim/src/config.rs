@@ -2,17 +2,11 @@
 
 use crate::execute::AnyRule;
 use crate::hyper;
-use crate::rules::all_rules;
+use crate::rules::*;
 use crate::stages::{ClipGlobal, ClipValue, Group, Stage, check_groups};
 use crate::tensor_rule::Shaped;
 use crate::text::{Call, TextError, Value, normal, parse_chain, suggestion};
-use crate::{
-    AdEMAMix, AdaBelief, AdaHessian, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan,
-    Adopt, Asgd, DAdaptAdamW, DAdaptSgd, Hyperparameter, Hyperparameters, Lamb, Lars, Lion,
-    Momentum, Muon, NAdam, NAdamW, Novograd, OptimError, Prodigy, QhAdam, Qhm, RAdam, Rest,
-    RmsProp, Rprop, Rule, ScheduleFreeAdamW, ScheduleFreeSgd, Sgd, Shampoo, SignSgd, Soap, Sophia,
-    TensorRule, Tiger, Yogi,
-};
+use crate::{Hyperparameter, Hyperparameters, OptimError, Rest, Rule, TensorRule};
 use burn::module::Module;
 use burn::optim::ModuleOptimizer;
 use serde::{Deserialize, Serialize};
@@ -194,6 +188,18 @@ macro_rules! rule_config {
                 }
             }
 
+            /// Whether a momentum that a schedule asks for changes anything: the rule is of a kind that
+            /// has one, and was configured with it.
+            pub fn takes_momentum(&self) -> bool {
+                let own = match self {
+                    $(Self::$variant(rule) => {
+                        rule.with_momentum(0.25) != rule.with_momentum(0.5)
+                    })*
+                    $(Self::$shaped(rule) => rule.with_momentum(0.25) != rule.with_momentum(0.5),)*
+                };
+                own || self.rest().is_some_and(|rest| rest.rule.takes_momentum())
+            }
+
             /// The rule with its type forgotten; with decay, and without.
             pub(crate) fn shared(&self) -> [Arc<dyn AnyRule>; 2] {
                 match self {
@@ -342,6 +348,14 @@ impl OptimizerConfig {
         self.stages
             .iter()
             .any(|stage| matches!(stage, Stage::NoDecay(_)))
+    }
+
+    /// Whether any of its rules has a momentum that a schedule can set.
+    pub fn takes_momentum(&self) -> bool {
+        let resolved = self
+            .groups()
+            .filter_map(|group| group.resolved(&self.rule).ok());
+        self.rule.takes_momentum() || resolved.into_iter().any(|rule| rule.takes_momentum())
     }
 
     /// The parameter groups, in order.

@@ -62,6 +62,7 @@ mod flat;
 #[cfg(feature = "flex")]
 mod fused;
 pub mod gradients;
+mod graphs;
 mod hyper;
 mod item;
 mod kind;
@@ -105,18 +106,14 @@ pub use burn_optimizer::RuleState;
 pub use config::{CatalogueEntry, OptimizerConfig, RuleConfig};
 pub use curvature::Curvature;
 pub use error::OptimError;
+pub use graphs::forget_graphs;
 pub use hyper::{Hyperparameter, Hyperparameters};
 pub use kind::Kind;
 pub use method::MethodConfig;
 pub use model::ModelOptimizer;
 pub use number::{Lane, Number};
 pub use rule::{MAX_SLOTS, MAX_SUMS, Rule, Scope, Slot, Sums};
-pub use rules::{
-    AdEMAMix, AdaBelief, AdaHessian, Adadelta, Adafactor, Adagrad, Adam, AdamW, Adamax, Adan,
-    AdjustLr, Adopt, Asgd, DAdaptAdamW, DAdaptSgd, Lamb, Lars, Lion, Momentum, Muon, NAdam, NAdamW,
-    Nesterov, Novograd, Prodigy, QhAdam, Qhm, RAdam, RmsProp, Rprop, ScheduleFreeAdamW,
-    ScheduleFreeSgd, Sgd, Shampoo, SignSgd, Soap, Sophia, Tiger, Yogi,
-};
+pub use rules::*;
 pub use schedule::{Clock, PlateauState, Rate, Schedule, ScheduleConfig};
 pub use stages::Stage;
 pub use tensor_rule::{Rest, SlotShape, Step, TensorOptimizer, TensorRule, tensor_trajectory};

@@ -25,6 +25,15 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 ///
 /// A clone is an independent optimizer: its state never changes with the original's.
 ///
+/// On the CPU backend (flex) weights change in place, inside the model: the first step moves them to
+/// memory of the optimizer's own, and later ones allocate nothing. Whoever else holds a weight (a clone
+/// of the model, a graph not yet differentiated) keeps the values it had; the step then costs one copy.
+///
+/// Weights that are one tensor in two places of a model (tied: a clone of a [`Param`](burn::module::Param)
+/// has the same id) come apart, as with Burn's own optimizer: the gradient, which is the sum over both
+/// places, goes to the first on the walk, and the second keeps its values. Hold such a weight once, and
+/// use it twice in `forward`.
+///
 /// ```
 /// use burn::{nn::LinearConfig, optim::GradientsParams, tensor::{Device, Tensor}};
 /// use gradus_optim::{ModelOptimizer, OptimizerConfig};
@@ -488,10 +497,12 @@ fn discard(grads: GradientsParams, taken: Vec<Taken>) {
     /// Their largest number.
     const LIMIT: usize = 2;
 
+    // The weights are let go here and now: the next step must not find them held.
+    let spent: Vec<_> = taken.into_iter().map(|taken| taken.item.grad).collect();
     let reserve = || WAITING.try_update(Relaxed, Relaxed, |n| (n < LIMIT).then_some(n + 1));
-    if !taken.is_empty() && reserve().is_ok() {
+    if !spent.is_empty() && reserve().is_ok() {
         rayon::spawn(move || {
-            drop((grads, taken));
+            drop((grads, spent));
             WAITING.fetch_sub(1, Relaxed);
         });
     }

@@ -226,7 +226,7 @@ fn settled<const D: usize>(
     if on_tape && tensor.is_distributed() {
         return Err(tensor);
     }
-    let leaf = !on_tape || tensor.is_require_grad();
+    let leaf = !on_tape || tensor.is_require_grad() || !tensor.is_tracked();
     let tensor = tensor.into_dispatch();
     let Some(flex) = fused::primitive(&tensor) else {
         return Err(Tensor::from_dispatch(tensor));

@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests")]
 
 use gradus_optim::schedules::Plateau;
-use gradus_optim::{Clock, PlateauState, Schedule, ScheduleConfig};
+use gradus_optim::{Clock, OptimizerConfig, PlateauState, Schedule, ScheduleConfig};
 use std::path::Path;
 
 fn schedule(text: &str) -> ScheduleConfig {
@@ -410,4 +410,30 @@ fn every_schedule_and_stage_is_documented_and_reads_back() {
             }
         }
     }
+}
+
+#[test]
+fn a_momentum_needs_a_rule_that_has_one() {
+    let annealed = schedule("cosine | momentum(linear, base=0.9)");
+    for (optimizer, fits) in [
+        ("sgd(momentum=0.9)", true),
+        ("sgd", false),
+        ("adamw", true),
+        ("rmsprop", false),
+        ("rmsprop(momentum=0.5)", true),
+        ("adagrad", false),
+        ("lion", true),
+        ("muon", true),
+        ("sgd | group(kind=bias, rule=adam)", true),
+    ] {
+        let optimizer: OptimizerConfig = optimizer.parse().unwrap();
+        assert_eq!(annealed.check_rule(&optimizer).is_ok(), fits, "{optimizer}");
+        // Without the stage there is nothing to be refused, not even by one-cycle.
+        for text in ["cosine", "onecycle(max_lr=0.1, total_steps=10)"] {
+            assert!(schedule(text).check_rule(&optimizer).is_ok());
+        }
+    }
+    let plain: OptimizerConfig = "sgd(lr=0.1)".parse().unwrap();
+    let error = annealed.check_rule(&plain).unwrap_err().to_string();
+    assert!(error.contains("sgd(lr=0.1) has no momentum"), "{error}");
 }

@@ -119,8 +119,12 @@ pub(crate) fn step<M: Classifier>(
 
 /// Whether the rest of the configuration goes with a solver.
 pub(crate) fn check(config: &RunConfig) -> Result<(), TrainError> {
-    let Some(solver) = config.optimizer.solver() else {
-        return Ok(());
+    let solver = match &config.optimizer {
+        MethodConfig::Solver(solver) => solver,
+        MethodConfig::Rule(rule) => {
+            return (config.schedule.check_rule(rule))
+                .map_err(|error| TrainError::config("schedule", error.to_string()));
+        }
     };
     let name = solver.name();
     if config.schedule != ScheduleConfig::default() {

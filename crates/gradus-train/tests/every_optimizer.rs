@@ -251,6 +251,19 @@ fn a_plateau_lowers_the_rate() {
 }
 
 #[test]
+fn a_scheduled_momentum_needs_a_rule_that_has_one() {
+    let mut config = config("linear", "sgd(lr=0.01)");
+    config.schedule = "cosine | momentum(linear)".parse().unwrap();
+    let error = config.validate().unwrap_err().to_string();
+    assert!(
+        error.starts_with("schedule: momentum: sgd(lr=0.01) has no momentum"),
+        "{error}"
+    );
+    config.optimizer = "sgd(lr=0.01, momentum=0.9)".parse().unwrap();
+    config.validate().unwrap();
+}
+
+#[test]
 fn averaged_weights_are_validated_and_saved_with_statistics_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("ema");

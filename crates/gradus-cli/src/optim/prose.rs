@@ -3,7 +3,9 @@
 //! Only what the library's comments use: paragraphs, lists, tables, fenced blocks, links and
 //! backquotes.
 
-/// Width of a line of prose.
+use crate::output::terminal_width;
+
+/// The largest width of a line of prose; on a narrower terminal, its width.
 const WIDTH: usize = 88;
 
 /// The comment without the space that follows the slashes.
@@ -17,12 +19,19 @@ pub(crate) fn unindented(markdown: &str) -> String {
 
 /// The whole comment: prose wrapped, formulas and code indented.
 pub(crate) fn rendered(markdown: &str) -> String {
+    rendered_to(
+        markdown,
+        terminal_width().map_or(WIDTH, |width| width.min(WIDTH)),
+    )
+}
+
+fn rendered_to(markdown: &str, width: usize) -> String {
     let mut blocks = Vec::new();
     let mut paragraph = Vec::new();
     let mut fence: Option<Vec<String>> = None;
     let end = |paragraph: &mut Vec<String>, blocks: &mut Vec<String>| {
         if !paragraph.is_empty() {
-            blocks.push(wrapped(&plain(&paragraph.join(" "))));
+            blocks.push(wrapped(&plain(&paragraph.join(" ")), width));
             paragraph.clear();
         }
     };
@@ -96,11 +105,11 @@ pub(crate) fn plain(markdown: &str) -> String {
     out.replace('*', "").replace("\\_", "_")
 }
 
-fn wrapped(text: &str) -> String {
+fn wrapped(text: &str, width: usize) -> String {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= WIDTH => {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -127,9 +136,14 @@ mod tests {
 
     #[test]
     fn long_lines_are_wrapped_between_words() {
-        let text = rendered(&"word ".repeat(60));
-        assert!(text.lines().count() > 1);
-        assert!(text.lines().all(|line| line.chars().count() <= WIDTH));
-        assert_eq!(text.split_whitespace().count(), 60);
+        for width in [WIDTH, 40, 3] {
+            let text = rendered_to(&"word ".repeat(60), width);
+            assert!(text.lines().count() > 1);
+            assert!(
+                text.lines()
+                    .all(|line| line.chars().count() <= width.max(4))
+            );
+            assert_eq!(text.split_whitespace().count(), 60);
+        }
     }
 }

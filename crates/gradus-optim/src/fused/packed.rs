@@ -6,23 +6,24 @@
 #![allow(unsafe_code, reason = "cuts one piece of memory into slots")]
 
 use super::memory::{Element, FlexTensor, flex_mut, from_flex, into_flex, whole};
-use super::resident::{ALIGNMENT, Buffer};
+use super::resident::{ALIGNMENT, Buffer, LARGE};
 use burn::backend::DispatchTensor;
 use burn::tensor::{Bytes, DType};
 use burn_flex::Layout;
 
-/// Bytes between the end of one slot and the start of the next, at least: slots that lay a multiple of
-/// 4096 bytes apart would compete for the same places in the first-level cache.
-const GAP: usize = 192;
+/// Bytes before each slot: streams a multiple of 4096 bytes apart would compete for the same places in
+/// the first-level cache, and large ones for the same banks of memory. θ begins at such a multiple.
+fn gap(size: usize) -> usize {
+    if size < LARGE { 192 } else { 4096 + 192 }
+}
 
 /// Slots in the shape of their parameter, all of one type.
 #[derive(Debug)]
 pub(crate) struct Packed {
     buffer: Buffer,
     count: usize,
-    /// Bytes of one slot, and from the start of one to that of the next.
+    /// Bytes of one slot.
     size: usize,
-    stride: usize,
     dtype: DType,
     shape: Vec<usize>,
 }
@@ -31,12 +32,10 @@ impl Packed {
     /// Slots of zeros.
     pub(crate) fn zeros(count: usize, shape: &[usize], dtype: DType) -> Self {
         let size = shape.iter().product::<usize>() * dtype.size();
-        let stride = size.next_multiple_of(ALIGNMENT) + GAP;
         Self {
-            buffer: Buffer::zeros(count * stride),
+            buffer: Buffer::zeros(Self::offset(size, count)),
             count,
             size,
-            stride,
             dtype,
             shape: shape.to_vec(),
         }
@@ -71,12 +70,18 @@ impl Packed {
         (0..self.count).map(tensor).collect()
     }
 
+    /// Where slot `index` of this size begins.
+    fn offset(size: usize, index: usize) -> usize {
+        gap(size) + index * (size.next_multiple_of(ALIGNMENT) + gap(size))
+    }
+
     fn bytes(&self, index: usize) -> &[u8] {
         assert!(index < self.count, "no such slot");
         // SAFETY: slots lie in the buffer, whose memory was zeroed when it was made; `&self` keeps
         // others from writing.
         unsafe {
-            std::slice::from_raw_parts(self.buffer.start().add(index * self.stride), self.size)
+            let start = self.buffer.start().add(Self::offset(self.size, index));
+            std::slice::from_raw_parts(start, self.size)
         }
     }
 
@@ -84,7 +89,8 @@ impl Packed {
         assert!(index < self.count, "no such slot");
         // SAFETY: as in `bytes`; `&mut self` excludes other references.
         unsafe {
-            std::slice::from_raw_parts_mut(self.buffer.start().add(index * self.stride), self.size)
+            let start = self.buffer.start().add(Self::offset(self.size, index));
+            std::slice::from_raw_parts_mut(start, self.size)
         }
     }
 
@@ -99,7 +105,7 @@ impl Packed {
             // SAFETY: each slot is another part of the buffer, aligned for every type, and was zeroed
             // when it was made. `&mut self` excludes other references.
             unsafe {
-                let start = self.buffer.start().add(index * self.stride);
+                let start = self.buffer.start().add(Self::offset(self.size, index));
                 std::slice::from_raw_parts_mut(start.cast(), len)
             }
         })

@@ -6,7 +6,7 @@ use super::{Clock, Momentum, PerEpoch, Plateau, PlateauState, Rate, Warmup};
 use crate::config::CatalogueEntry;
 use crate::hyper;
 use crate::text::{Call, TextError, normal, parse_chain, suggestion};
-use crate::{Hyperparameters, OptimError};
+use crate::{Hyperparameters, OptimError, OptimizerConfig};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
@@ -135,6 +135,25 @@ impl ScheduleConfig {
         self.plateau
             .as_ref()
             .map_or(Ok(()), Hyperparameters::check_ranges)
+    }
+
+    /// Checks that the optimizer has a momentum where `| momentum(…)` sets one. (The momentum that
+    /// one-cycle schedules bring along is left aside by a rule without.)
+    ///
+    /// # Errors
+    /// [`OptimError::Conflict`] naming the rule.
+    pub fn check_rule(&self, optimizer: &OptimizerConfig) -> Result<(), OptimError> {
+        match self.momentum {
+            Some(_) if !optimizer.takes_momentum() => Err(OptimError::Conflict {
+                owner: Momentum::TEXT_NAME,
+                problem: format!(
+                    "{} has no momentum to set; leave `| momentum` out, or give the optimizer one \
+                     (sgd has it as sgd(momentum=0.9))",
+                    optimizer.rule
+                ),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 

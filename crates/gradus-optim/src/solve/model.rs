@@ -12,11 +12,11 @@
 
 use super::objective::Objective;
 use super::vector::norm;
-use crate::OptimError;
 use crate::path::Path;
+use crate::{OptimError, forget_graphs};
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{DType, Device, Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 
 /// One trained parameter.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,15 +102,6 @@ impl ModuleMapper for Unflatten<'_> {
             tensor = tensor.set_distributed(id);
         }
         Param::from_mapped_value(id, tensor, mapper)
-    }
-}
-
-/// Lets Burn drop the graph of a forward pass that nobody differentiated, with all its activations: it
-/// looks for such graphs at the end of a backward pass only, and here one of a single number is made.
-fn forget_graphs(device: &Device) {
-    if device.is_autodiff() {
-        let one = Tensor::<1>::ones([1], device).require_grad();
-        drop(one.sum().backward());
     }
 }
 
