@@ -253,7 +253,7 @@ fn a_plateau_lowers_the_rate() {
 #[test]
 fn a_scheduled_momentum_needs_a_rule_that_has_one() {
     let mut config = config("linear", "sgd(lr=0.01)");
-    config.schedule = "cosine | momentum(linear)".parse().unwrap();
+    config.schedule = "cosine | momentum(linear, base=0.9)".parse().unwrap();
     let error = config.validate().unwrap_err().to_string();
     assert!(
         error.starts_with("schedule: momentum: sgd(lr=0.01) has no momentum"),
