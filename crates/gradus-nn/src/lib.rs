@@ -29,6 +29,7 @@
 pub mod activation;
 mod delegate;
 mod error;
+pub mod functional;
 pub mod initializer;
 pub mod layers;
 pub mod loss;

@@ -31,6 +31,7 @@ pub mod prelude;
 
 pub use gradus_core::random;
 pub use gradus_data as data;
+pub use gradus_kernels as kernels;
 pub use gradus_nn as nn;
 pub use gradus_optim as optim;
 pub use gradus_report as report;
