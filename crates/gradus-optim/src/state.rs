@@ -1,10 +1,10 @@
 //! What an optimizer remembers about one parameter.
 
 use crate::execute::beside;
-use crate::fused_or_not::{Packed, flex_dtype};
-use crate::item::{Item, Weight, flattened, shaped};
+use crate::fused_or_not::Packed;
+use crate::item::{flattened, shaped};
 use burn::backend::DispatchTensor;
-use burn::tensor::{DType, Device, Tensor};
+use burn::tensor::{Device, Tensor};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Time, numbers and tensors of one parameter under one rule.
@@ -79,26 +79,6 @@ impl ParameterState {
             self.slots = self.tensors();
             self.part = None;
             self.packed = None;
-        }
-    }
-
-    /// Prepares `count` slots for the fused execution of `item`, whose type this is: packed, if its
-    /// weight stays in the module.
-    pub(crate) fn pack(&mut self, count: usize, item: &Item, dtype: DType) {
-        let alike = |slot: &DispatchTensor| flex_dtype(slot) == Some(dtype);
-        if self.part.is_some() || self.packed.is_some() || !self.slots.iter().all(alike) {
-            self.follow(&item.theta());
-        }
-        let shape = &item.info.shape;
-        let fresh = self.slots.is_empty();
-        match (&item.weight, fresh) {
-            (Weight::In(_), true) => self.packed = Some(Packed::zeros(count, shape, dtype)),
-            (Weight::In(_), false) => {
-                let slots = std::mem::take(&mut self.slots);
-                self.packed = Some(Packed::of(slots, shape, dtype));
-            }
-            (Weight::Out(_), true) => self.slots = Packed::zeros(count, shape, dtype).tensors(),
-            (Weight::Out(_), false) => {}
         }
     }
 

@@ -17,7 +17,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{GradientCheckpointingStrategy, Tensor};
 use std::sync::Arc;
 
-/// A parameter taken out.
+/// A parameter in the step.
 pub(crate) struct Taken {
     /// What the caller said about it.
     pub(crate) entry: usize,

@@ -5,8 +5,10 @@
 
 #![allow(unsafe_code, reason = "cuts one piece of memory into slots")]
 
-use super::memory::{Element, FlexTensor, flex_mut, from_flex, into_flex, whole};
+use super::memory::{Element, FlexTensor, flex_dtype, flex_mut, from_flex, into_flex, whole};
 use super::resident::{ALIGNMENT, Buffer, LARGE};
+use crate::item::{Item, Weight};
+use crate::state::ParameterState;
 use burn::backend::DispatchTensor;
 use burn::tensor::{Bytes, DType};
 use burn_flex::Layout;
@@ -30,7 +32,7 @@ pub(crate) struct Packed {
 
 impl Packed {
     /// Slots of zeros.
-    pub(crate) fn zeros(count: usize, shape: &[usize], dtype: DType) -> Self {
+    fn zeros(count: usize, shape: &[usize], dtype: DType) -> Self {
         let size = shape.iter().product::<usize>() * dtype.size();
         Self {
             buffer: Buffer::zeros(Self::offset(size, count)),
@@ -42,7 +44,7 @@ impl Packed {
     }
 
     /// The values of these tensors, which are flex tensors of one type and shape.
-    pub(crate) fn of(slots: Vec<DispatchTensor>, shape: &[usize], dtype: DType) -> Self {
+    fn of(slots: Vec<DispatchTensor>, shape: &[usize], dtype: DType) -> Self {
         let mut this = Self::zeros(slots.len(), shape, dtype);
         for (index, slot) in slots.into_iter().enumerate() {
             this.put(index, slot);
@@ -125,4 +127,26 @@ pub(super) fn slots_mut<'a, T: Element, const S: usize>(
         Some(slot) => T::memory_mut(flex_mut(slot)),
         None => unreachable!("a state has the slots of its rule"),
     })
+}
+
+impl ParameterState {
+    /// Prepares `count` slots for the fused execution of `item`, whose type this is: packed, if its
+    /// weight stays in the module.
+    pub(super) fn pack(&mut self, count: usize, item: &Item, dtype: DType) {
+        let alike = |slot: &DispatchTensor| flex_dtype(slot) == Some(dtype);
+        if self.part.is_some() || self.packed.is_some() || !self.slots.iter().all(alike) {
+            self.follow(&item.theta());
+        }
+        let shape = &item.info.shape;
+        let fresh = self.slots.is_empty();
+        match (&item.weight, fresh) {
+            (Weight::In(_), true) => self.packed = Some(Packed::zeros(count, shape, dtype)),
+            (Weight::In(_), false) => {
+                let slots = std::mem::take(&mut self.slots);
+                self.packed = Some(Packed::of(slots, shape, dtype));
+            }
+            (Weight::Out(_), true) => self.slots = Packed::zeros(count, shape, dtype).tensors(),
+            (Weight::Out(_), false) => {}
+        }
+    }
 }
