@@ -7,7 +7,9 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use gradus_data::{DataSpec, Dataset};
 use gradus_train::evaluate::{Evaluation, Feed, evaluate};
-use gradus_train::{RunConfig, RunDir, SavedModel, StopSignal, TrainError, Which, device, recipe};
+use gradus_train::{
+    RunConfig, RunDir, SavedModel, StopSignal, TrainError, Tta, Which, device, recipe,
+};
 use serde_json::json;
 
 use crate::args::{DataDir, Speech};
@@ -38,6 +40,10 @@ pub(crate) struct EvalArgs {
     /// Which images
     #[arg(long, value_enum, default_value_t = Part::Test, help_heading = "Data")]
     split: Part,
+    /// Average the scores over several views of an image: none, mirror, mirror-shift [default: as in
+    /// the run]
+    #[arg(long, value_name = "VIEWS")]
+    tta: Option<Tta>,
     /// Which weights of a run [default: those it ended with]
     #[arg(long, value_enum, value_name = "best|last")]
     checkpoint: Option<Kept>,
@@ -96,6 +102,9 @@ pub(crate) fn run(args: &EvalArgs) -> Outcome {
     if let Some(name) = &args.device {
         config.device.clone_from(name);
     }
+    if let Some(tta) = args.tta {
+        config.evaluation.tta = tta;
+    }
     if let Some(dir) = &args.data_dir.data_dir {
         config.data.dir = Some(dir.clone());
     }
@@ -114,7 +123,7 @@ pub(crate) fn run(args: &EvalArgs) -> Outcome {
     if args.speech.json {
         output::json(&json!({
             "source": saved.source, "data": config.data.spec, "split": evaluation.split,
-            "device": backend, "n": evaluation.n, "loss": evaluation.loss,
+            "device": backend, "tta": evaluation.tta, "n": evaluation.n, "loss": evaluation.loss,
             "accuracy": evaluation.accuracy, "top5": evaluation.top5,
             "classes": evaluation.classes, "per_class": evaluation.per_class,
             "confusion": evaluation.confusion,
@@ -182,6 +191,7 @@ fn measure(
         normalization: saved.normalization(),
         batch_size: config.evaluation_batch(),
         workers: config.data.workers,
+        tta: config.evaluation.tta,
         stop: StopSignal::new(),
     };
     evaluate(
@@ -215,6 +225,7 @@ fn table(evaluation: &Evaluation) -> String {
         ),
         ("accuracy", percent(evaluation.accuracy)),
         ("top 5", percent(evaluation.top5)),
+        ("views", evaluation.tta.to_string()),
         ("loss", format!("{:.4}", evaluation.loss)),
     ]);
     let classes = output::table(

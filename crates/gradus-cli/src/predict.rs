@@ -7,7 +7,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use gradus_data::{Images, Loader, LoaderConfig, read_image};
 use gradus_train::evaluate::{inputs, probabilities};
-use gradus_train::{SavedModel, device};
+use gradus_train::{SavedModel, Tta, device};
 use serde::Serialize;
 
 use crate::args::Speech;
@@ -34,6 +34,9 @@ pub(crate) struct PredictArgs {
     /// How many classes to show for each image
     #[arg(long, value_name = "K", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
     top: u16,
+    /// Average the scores over several views of an image: none, mirror, mirror-shift
+    #[arg(long, value_name = "VIEWS", default_value_t = Tta::None)]
+    tta: Tta,
     /// Which weights of a run [default: those it ended with]
     #[arg(long, value_enum, value_name = "best|last")]
     checkpoint: Option<Kept>,
@@ -63,7 +66,7 @@ pub(crate) fn run(args: &PredictArgs) -> Outcome {
     let mut predictions = Vec::new();
     let mut end = End::Done;
     for image in &args.images {
-        match predict(&saved, image, usize::from(args.top), &device) {
+        match predict(&saved, image, args, &device) {
             Ok(prediction) if args.speech.json => predictions.push(prediction),
             Ok(prediction) => output::line(line(&prediction))?,
             Err(error) => {
@@ -83,7 +86,7 @@ pub(crate) fn run(args: &PredictArgs) -> Outcome {
 fn predict(
     saved: &SavedModel,
     path: &Path,
-    top: usize,
+    args: &PredictArgs,
     device: &burn::tensor::Device,
 ) -> anyhow::Result<Prediction> {
     if path.is_dir() {
@@ -99,7 +102,7 @@ fn predict(
     let images = Arc::new(Images::new(shape, pixels, vec![0])?);
     let mut loader = Loader::new(images, LoaderConfig::new(vec![0], 1, saved.normalization()))?;
     let mut batch = loader.next().context("the loader gave no batch")??;
-    let rows = probabilities(&saved.model, inputs(&mut batch, device))?;
+    let rows = probabilities(&saved.model, inputs(&mut batch, device), args.tta)?;
     let row = rows
         .into_iter()
         .next()
@@ -115,7 +118,7 @@ fn predict(
         })
         .collect();
     classes.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-    classes.truncate(top);
+    classes.truncate(usize::from(args.top));
     Ok(Prediction {
         image: path.to_path_buf(),
         classes,

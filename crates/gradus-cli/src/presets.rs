@@ -30,6 +30,7 @@ presets!(
     "cifar10-cnn",
     "cifar10-resnet20",
     "cifar10-airnet",
+    "cifar10-cpu",
 );
 
 impl Preset {

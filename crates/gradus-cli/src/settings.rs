@@ -12,7 +12,7 @@ use clap::Args;
 use gradus_data::DataSpec;
 use gradus_nn::{Activation, Initializer, Loss, ModelConfig, NormKind, Width};
 use gradus_optim::{MethodConfig, ScheduleConfig};
-use gradus_train::{Layers, RunConfig, TrainError, batch_size};
+use gradus_train::{Layers, RunConfig, TrainError, Tta, batch_size};
 
 use crate::args::{DataDir, assignment};
 use crate::presets::{self, Preset};
@@ -92,6 +92,11 @@ pub(crate) struct Settings {
     /// Add X·ΣW² to the loss
     #[arg(long, value_name = "X", value_parser = positive, help_heading = "Optimization")]
     l2: Option<f64>,
+
+    /// Validate and test on the mean of several views of an image: none, mirror, mirror-shift
+    /// [default: none]
+    #[arg(long, value_name = "VIEWS", help_heading = "Run")]
+    tta: Option<Tta>,
 
     /// Stop after N epochs without a better validation accuracy
     #[arg(long, value_name = "N", help_heading = "Short runs")]
@@ -201,7 +206,7 @@ impl Settings {
             }
         }
         let dir = self.data_dir.data_dir.as_ref().map(|dir| dir.display());
-        let flags: [(&str, Option<toml::Value>); 20] = [
+        let flags: [(&str, Option<toml::Value>); 21] = [
             ("data.spec", text(&self.data)),
             ("data.dir", text(&dir)),
             (
@@ -222,6 +227,7 @@ impl Settings {
             ("optimizer", text(&self.optimizer)),
             ("schedule", text(&self.schedule)),
             ("loss", text(&self.loss)),
+            ("evaluation.tta", text(&self.tta)),
             ("stop.patience", number(self.patience)),
             ("limit.batches", number(self.limit_batches)),
             ("limit.overfit", number(self.overfit)),

@@ -69,6 +69,12 @@ fn training_evaluating_predicting_and_reporting_agree() {
         .success()
         .stdout(predicate::str::contains("precision"));
 
+    // Views of an image, averaged.
+    assert_eq!(evaluation["tta"], "none");
+    let views = json(folder, &["eval", "run", "--json", "--tta", "mirror-shift"]);
+    assert_eq!(views["tta"], "mirror-shift");
+    assert_ne!(views["loss"], summary["test_loss"]);
+
     // A picture on which to predict: the first sample that `data show` draws, cut out of its sheet.
     gradus(folder)
         .args(["data", "show", "shapes", "--count", "1", "--quiet"])
@@ -89,6 +95,11 @@ fn training_evaluating_predicting_and_reporting_agree() {
         .map(|guess| guess["probability"].as_f64().unwrap())
         .sum();
     assert!((sum - 1.0).abs() < 1e-6, "{sum}");
+    let mirrored = json(
+        folder,
+        &["predict", "run", "one.png", "--json", "--tta", "mirror"],
+    );
+    assert_ne!(mirrored["predictions"], answer["predictions"]);
 
     fs::remove_file(folder.join("run/report.html")).unwrap();
     gradus(folder)
@@ -97,6 +108,26 @@ fn training_evaluating_predicting_and_reporting_agree() {
         .success()
         .stdout(predicate::str::contains("report.html"));
     assert!(folder.join("run/report.html").exists());
+}
+
+#[test]
+fn views_that_training_tested_with_are_those_of_eval() {
+    let folder = folder();
+    let folder = folder.path();
+    let plain = train(folder, &["--out", "plain", "--no-report"]);
+    let summary = train(folder, &["--out", "run", "--no-report", "--tta", "mirror"]);
+    assert_eq!(summary["tta"], "mirror");
+    assert_eq!(summary["train_loss"], plain["train_loss"]);
+    assert_ne!(summary["test_loss"], plain["test_loss"]);
+    let file = fs::read_to_string(folder.join("run/evaluation.json")).unwrap();
+    let file: serde_json::Value = serde_json::from_str(&file).unwrap();
+    assert_eq!(file["tta"], "mirror");
+    let evaluation = json(folder, &["eval", "run", "--json"]);
+    assert_eq!(evaluation["loss"], summary["test_loss"]);
+    let without = json(folder, &["eval", "run", "--json", "--tta", "none"]);
+    assert_eq!(without["loss"], plain["test_loss"]);
+    let error = fails(folder, 2, &["eval", "run", "--tta", "mirrors"]);
+    assert!(error.contains("did you mean mirror"), "{error}");
 }
 
 #[test]

@@ -286,6 +286,7 @@ pub struct CatalogueEntry {
 /// | `l1(λ)` | the L1 penalty, as a proximal step ([`L1`](crate::stages::L1)) |
 /// | `max_norm(c)` | each unit's weights inside a ball ([`MaxNorm`](crate::stages::MaxNorm)) |
 /// | `lookahead(k)` | slow weights that the fast ones return to ([`Lookahead`](crate::stages::Lookahead)) |
+/// | `rising_lookahead(k)` | the same, more and more to the end of the run ([`RisingLookahead`](crate::stages::RisingLookahead)) |
 /// | `ema(d)` | evaluate at the moving average of the weights ([`Ema`](crate::stages::Ema)) |
 /// | `swa(s)` | evaluate at their mean from step s on ([`Swa`](crate::stages::Swa)) |
 /// | `no_decay` | no weight decay on parameters of rank 0 and 1 ([`NoDecay`](crate::stages::NoDecay)) |

@@ -12,7 +12,7 @@ use gradus_nn::{Classifier, Mode};
 
 use crate::evaluate::inputs;
 use crate::run::Run;
-use crate::{TrainError, weights};
+use crate::{TrainError, freeze, weights};
 
 /// No epoch has this number: its order is used for nothing else.
 const MEASUREMENT: u64 = u64::MAX;
@@ -23,7 +23,14 @@ impl Run {
         if !self.optimizer.averages() {
             return Ok(None);
         }
-        self.measured(self.optimizer.evaluation_model(model))
+        let averaged = self.optimizer.evaluation_model(model);
+        let (config, progress) = (&self.trainer.config, &self.progress);
+        // The epoch that these weights come from: at the end of the run all are closed.
+        let epoch = match progress.batch {
+            0 => progress.epoch.saturating_sub(1),
+            _ => progress.epoch,
+        };
+        self.measured(freeze::keep(config, epoch, averaged, model)?)
             .map(Some)
     }
 

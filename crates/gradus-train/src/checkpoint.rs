@@ -77,6 +77,9 @@ pub struct EpochSums {
     pub steps: usize,
     /// Seconds.
     pub seconds: f64,
+    /// Of these, seconds until the images were there.
+    #[serde(default)]
+    pub data_seconds: f64,
     /// Learning rate of the last step.
     pub lr: f64,
 }

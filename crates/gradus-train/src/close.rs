@@ -97,6 +97,7 @@ impl Run {
             lr: sums.lr,
             grad_norm: sums.grad_norm / sums.steps as f64,
             seconds: sums.seconds,
+            data_seconds: sums.data_seconds,
             images_per_second: images / sums.seconds,
         }
     }
@@ -223,12 +224,14 @@ impl Run {
             val_accuracy: last.and_then(|epoch| epoch.val_accuracy),
             best_val_accuracy: self.progress.best.map(|best| best.val_accuracy),
             best_epoch: self.progress.best.map(|best| best.epoch),
+            tta: evaluation.tta,
             test_accuracy: evaluation.accuracy,
             test_top5: evaluation.top5,
             test_loss: evaluation.loss,
             stopped: self.progress.stopped.clone(),
             seconds: self.progress.seconds + self.started.elapsed().as_secs_f64(),
             train_seconds,
+            data_seconds: history.iter().map(|epoch| epoch.data_seconds).sum(),
             images_per_second: if train_seconds > 0.0 {
                 seen / train_seconds
             } else {

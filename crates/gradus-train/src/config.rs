@@ -12,8 +12,8 @@ use gradus_optim::stages::Stage;
 use gradus_optim::{MethodConfig, ScheduleConfig};
 use serde::{Deserialize, Serialize};
 
-use crate::TrainError;
 use crate::batch_size::ALL;
+use crate::{FreezeConfig, TrainError, Tta};
 
 /// Everything that the result of a run depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,9 +51,15 @@ pub struct RunConfig {
     /// The network; absent when a program trains a model of its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<ModelConfig>,
+    /// Parameters that stop learning before the end; none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub freeze: Vec<FreezeConfig>,
     /// What belongs to weights that are averaged.
     #[serde(default)]
     pub averaging: AveragingConfig,
+    /// How validation and test images are looked at.
+    #[serde(default)]
+    pub evaluation: EvaluationConfig,
     /// When to stop before the last epoch.
     #[serde(default)]
     pub stop: StopConfig,
@@ -184,6 +190,14 @@ impl Default for AveragingConfig {
             statistics_images: 2_048,
         }
     }
+}
+
+/// How validation and test images are looked at.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EvaluationConfig {
+    /// The views of an image whose scores are averaged: `none`, `mirror` or `mirror-shift`.
+    pub tta: Tta,
 }
 
 /// When to stop before the last epoch. Each rule is off at 0.

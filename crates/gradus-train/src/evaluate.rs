@@ -14,7 +14,7 @@ use gradus_data::{Batch, Images, Layout, Loader, LoaderConfig, Normalization};
 use gradus_nn::{Classifier, Loss, Mode};
 use serde::{Deserialize, Serialize};
 
-use crate::{StopSignal, TrainError};
+use crate::{StopSignal, TrainError, Tta};
 
 /// How many mistakes are kept with their images.
 pub const MISTAKES: usize = 40;
@@ -24,6 +24,9 @@ pub const MISTAKES: usize = 40;
 pub struct Evaluation {
     /// `test` or `validation`.
     pub split: String,
+    /// The views of each image whose scores were averaged.
+    #[serde(default)]
+    pub tta: Tta,
     /// Number of images.
     pub n: usize,
     /// Mean loss, penalties left out.
@@ -106,6 +109,8 @@ pub struct Feed {
     pub batch_size: usize,
     /// Threads that prepare batches.
     pub workers: usize,
+    /// The views of each image whose scores are averaged.
+    pub tta: Tta,
     /// Ends the measurement after the batch at hand, with [`TrainError::Interrupted`].
     pub stop: StopSignal,
 }
@@ -184,7 +189,8 @@ pub fn evaluate<M: Classifier>(
             return Err(TrainError::Interrupted(signal));
         }
         let mut batch = batch?;
-        let logits = model.forward(inputs(&mut batch, &device), Mode::Eval);
+        let images = inputs(&mut batch, &device);
+        let logits = (feed.tta).mean(images, |view| model.forward(view, Mode::Eval));
         let losses = loss.per_example(logits.clone(), targets(&batch, &device));
         tally.add(&batch, &values(logits)?, &values(losses)?);
     }
@@ -194,18 +200,24 @@ pub fn evaluate<M: Classifier>(
             value: tally.loss.to_string(),
         });
     }
-    Ok(tally.finish(images, split, classes))
+    Ok(Evaluation {
+        tta: feed.tta,
+        ..tally.finish(images, split, classes)
+    })
 }
 
-/// Class probabilities of already prepared inputs `[N, C, H, W]`: one row per image.
+/// Class probabilities of already prepared inputs `[N, C, H, W]`, from the scores averaged over the views
+/// of `tta`: one row per image.
 ///
 /// # Errors
 /// The device's.
 pub fn probabilities<M: Classifier>(
     model: &M,
     inputs: Tensor<4>,
+    tta: Tta,
 ) -> Result<Vec<Vec<f64>>, TrainError> {
-    let logits = model.valid().forward(inputs, Mode::Eval);
+    let model = model.valid();
+    let logits = tta.mean(inputs, |view| model.forward(view, Mode::Eval));
     let [_, classes] = logits.dims();
     Ok(values(logits)?.chunks(classes).map(softmax).collect())
 }
@@ -319,6 +331,7 @@ impl Tally {
         let correct: u64 = per_class.iter().map(|class| class.correct).sum();
         Evaluation {
             split: split.to_owned(),
+            tta: Tta::None,
             n: self.n,
             loss: self.loss / self.n as f64,
             accuracy: correct as f64 / self.n as f64,

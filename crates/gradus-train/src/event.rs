@@ -133,6 +133,9 @@ pub struct EpochRecord {
     pub grad_norm: f64,
     /// Seconds spent in training steps (validation and saving apart).
     pub seconds: f64,
+    /// Of these, seconds in which the training thread waited for images and put them on the device.
+    #[serde(default)]
+    pub data_seconds: f64,
     /// Training speed.
     pub images_per_second: f64,
 }

@@ -70,6 +70,8 @@ pub fn recipe(model: &str, data: &DataSpec) -> Result<RunConfig, TrainError> {
         loss,
         penalty: None,
         model: Some(ModelConfig::named(model)?),
+        freeze: Vec::new(),
+        evaluation: Default::default(),
         averaging: AveragingConfig::default(),
         stop: StopConfig::default(),
         checkpoint: CheckpointConfig::default(),

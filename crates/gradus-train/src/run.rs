@@ -14,7 +14,7 @@ use crate::event::{Event, Subscriber};
 use crate::run_dir::RunLog;
 use crate::solve::Method;
 use crate::trainer::{Ended, Outcome, Trainer};
-use crate::{RunDir, TrainError};
+use crate::{RunDir, TrainError, freeze};
 
 /// A run under way.
 pub(crate) struct Run {
@@ -159,6 +159,7 @@ impl Run {
                 layout: Layout::ChannelsLast,
             },
         )?;
+        model = freeze::apply(config, self.progress.epoch, model);
         // A step lasts from the end of the one before, so that waiting for images counts.
         let mut begun = Instant::now();
         for batch in loader {

@@ -286,6 +286,7 @@ mod tests {
             lr: 0.1,
             grad_norm: 1.0,
             seconds: 1.0,
+            data_seconds: 0.1,
             images_per_second: 10.0,
         })
     }

@@ -27,9 +27,12 @@ pub(crate) enum Method {
 }
 
 impl Method {
-    pub(crate) fn new(config: &MethodConfig) -> Result<Self, TrainError> {
+    /// The method for a run of `steps` steps.
+    pub(crate) fn new(config: &MethodConfig, steps: u64) -> Result<Self, TrainError> {
         Ok(match config {
-            MethodConfig::Rule(rule) => Self::Rule(Box::new(ModelOptimizer::new(rule)?)),
+            MethodConfig::Rule(rule) => Self::Rule(Box::new(ModelOptimizer::new(
+                &rule.clone().for_steps(steps),
+            )?)),
             MethodConfig::Solver(solver) => Self::Solver(ModelSolver::new(solver)?),
         })
     }

@@ -50,6 +50,7 @@ impl Run {
         let images = batch.labels.len();
         let x = inputs(&mut batch, device);
         let y = targets(&batch, device);
+        let data_seconds = begun.elapsed().as_secs_f64();
         let mode = Mode::train(config.seed, self.progress.step as u64);
         let (logits, loss) = objective(&model, x.clone(), y.clone(), mode, config);
         let scores = values(logits.clone().detach())?;
@@ -114,6 +115,7 @@ impl Run {
         sums.grad_norm += grad_norm;
         sums.steps += 1;
         sums.seconds += seconds;
+        sums.data_seconds += data_seconds;
         sums.lr = lr;
         let stop = &self.trainer.config.stop;
         let mut reason = None;

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::Tta;
+
 /// The result of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
@@ -39,6 +41,9 @@ pub struct Summary {
     pub best_val_accuracy: Option<f64>,
     /// The epoch that reached it.
     pub best_epoch: Option<usize>,
+    /// The views of each validation and test image whose scores were averaged.
+    #[serde(default)]
+    pub tta: Tta,
     /// Accuracy of the final weights on the test set.
     pub test_accuracy: f64,
     /// Top-5 accuracy of the final weights on the test set.
@@ -51,6 +56,9 @@ pub struct Summary {
     pub seconds: f64,
     /// Seconds in training steps alone.
     pub train_seconds: f64,
+    /// Of these, seconds in which the training thread waited for images and put them on the device.
+    #[serde(default)]
+    pub data_seconds: f64,
     /// Images per second in training steps.
     pub images_per_second: f64,
     /// SHA-256 of `model.safetensors`: of the weights and what is needed to use them (the network,

@@ -28,7 +28,9 @@ use crate::prepared::{Prepared, spread};
 use crate::run::Run;
 use crate::run_dir::RunLog;
 use crate::solve::{self, Method};
-use crate::{RunConfig, RunDir, StopSignal, Summary, TrainError, device, files, fitted, weights};
+use crate::{
+    RunConfig, RunDir, StopSignal, Summary, TrainError, device, files, fitted, freeze, weights,
+};
 
 /// Where to continue from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -223,6 +225,7 @@ impl Trainer {
             normalization: self.data.normalization.clone(),
             batch_size: self.config.evaluation_batch(),
             workers: self.config.data.workers,
+            tta: self.config.evaluation.tta,
             stop: self.stop.clone(),
         }
     }
@@ -272,8 +275,10 @@ impl Trainer {
         let tracked = model.devices().iter().all(Device::is_autodiff);
         let model = if tracked { model } else { model.train() };
         let parameters = trainable(&model);
-        let mut optimizer = Method::new(&self.config.optimizer)?;
+        let steps = self.config.epochs * self.batches() / self.config.accumulation();
+        let mut optimizer = Method::new(&self.config.optimizer, steps as u64)?;
         optimizer.check_groups(&model)?;
+        freeze::check(&self.config, &model)?;
         let (model, mut progress, checkpoint) = match loaded {
             Some((path, checkpoint)) => {
                 let (tensors, _) = weights::from_safetensors(&checkpoint.model, &path)?;

@@ -78,6 +78,7 @@ fn texts() -> Vec<String> {
             "l1" => "l1(1e-4)",
             // The slow weights first move at the k-th step.
             "lookahead" => "lookahead(2)",
+            "rising_lookahead" => "rising_lookahead(2)",
             "max_norm" => "max_norm(3)",
             "swa" => "swa(2)",
             // Whoever adds a stage that needs a value adds it here.

@@ -83,7 +83,7 @@ const RULES: [&str; 43] = [
     "adahessian(lr=0.5)",
 ];
 
-const STAGES: [&str; 20] = [
+const STAGES: [&str; 21] = [
     "sgd(lr=0.15, momentum=0.9) | clip_global(1)",
     "sgd(lr=0.15, momentum=0.9) | clip_norm(0.5)",
     "sgd(lr=0.15, momentum=0.9) | clip_value(0.05)",
@@ -95,6 +95,7 @@ const STAGES: [&str; 20] = [
     "sgd(lr=0.15, momentum=0.9) | l1(1e-4)",
     "sgd(lr=0.15, momentum=0.9) | max_norm(3)",
     "sgd(lr=0.15, momentum=0.9) | lookahead",
+    "sgd(lr=0.15, momentum=0.9) | rising_lookahead",
     "sgd(lr=0.15, momentum=0.9) | ema(0.95)",
     "sgd(lr=0.15, momentum=0.9) | swa(150)",
     "sgd(lr=0.15, momentum=0.9) | sam",

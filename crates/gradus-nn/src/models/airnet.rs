@@ -14,11 +14,9 @@
 //! [`Classifier::prepare`]; until then they are noise. With `depth = 3` each group has a third
 //! convolution, and a residual connection over the last two (airbench96).
 //!
-//! This is the network alone. Of airbench94's way to train it, these are no part of the model and are
-//! absent here: freezing the whitening bias after 3 epochs (here it trains to the end), the loss summed
-//! over the batch with its scaled rates, the Lookahead average of the weights, and the averaging over
-//! shifted and mirrored images at test time. Optimizer, schedule, label smoothing and augmentation are
-//! the recipe's.
+//! This is the network alone. What else belongs to airbench94 (its rates, schedule and average of the
+//! weights, the whitening bias that is frozen after 3 epochs, the views of a test image) is no part of
+//! the model: the preset `cifar10-airnet` says all of it.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};

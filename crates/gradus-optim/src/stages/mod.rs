@@ -24,6 +24,7 @@ mod lookahead;
 mod max_norm;
 mod no_decay;
 mod noise;
+mod rising_lookahead;
 mod sam;
 mod swa;
 
@@ -43,6 +44,7 @@ pub use lookahead::Lookahead;
 pub use max_norm::MaxNorm;
 pub use no_decay::NoDecay;
 pub use noise::Noise;
+pub use rising_lookahead::RisingLookahead;
 pub use sam::Sam;
 pub use swa::Swa;
 
@@ -163,6 +165,7 @@ stages!(
     L1 "l1(1e-4)",
     MaxNorm "max_norm(3.0)",
     Lookahead "",
+    RisingLookahead "",
     Ema "",
     Swa "swa(1000)",
     Sam "",
@@ -263,6 +266,7 @@ impl Stage {
     pub(crate) fn slot_names(&self) -> &'static [&'static str] {
         match self {
             Self::Lookahead(stage) => stage.slots(),
+            Self::RisingLookahead(stage) => stage.slots(),
             Self::Ema(stage) => stage.slots(),
             Self::Swa(stage) => stage.slots(),
             stage => stage.on_gradients().map_or(&[], |stage| stage.slot_names()),
@@ -276,7 +280,10 @@ impl Stage {
 
     /// Whether the weights to be used are this stage's, not the model's.
     pub(crate) fn averages(&self) -> bool {
-        matches!(self, Self::Lookahead(_) | Self::Ema(_) | Self::Swa(_))
+        matches!(
+            self,
+            Self::Lookahead(_) | Self::RisingLookahead(_) | Self::Ema(_) | Self::Swa(_)
+        )
     }
 
     /// Whether several gradients make one step.
@@ -308,7 +315,7 @@ impl Stage {
     /// What must be seen of the weights before the rule's step.
     pub(crate) fn before_rule(&self, state: &mut StageState, items: &[&mut Item]) {
         // φ = θ at the start.
-        if let Self::Lookahead(_) = self {
+        if let Self::Lookahead(_) | Self::RisingLookahead(_) = self {
             for item in items {
                 if !state.parameters.contains_key(&item.name) {
                     let first = ParameterState {
@@ -340,6 +347,7 @@ impl Stage {
             }
             Self::MaxNorm(stage) => stage.apply(items),
             Self::Lookahead(stage) => step_items(stage, state, items),
+            Self::RisingLookahead(stage) => step_items(stage, state, items),
             Self::Ema(stage) => step_items(stage, state, items),
             Self::Swa(stage) => step_items(stage, state, items),
             _ => {}

@@ -12,7 +12,7 @@ use burn::nn::Linear;
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use gradus_optim::stages::{Ema, L1, Lookahead, Swa};
-use gradus_optim::{ModelOptimizer, OptimError, Rule, VectorOptimizer};
+use gradus_optim::{ModelOptimizer, OptimError, OptimizerConfig, Rule, VectorOptimizer};
 
 /// θ of four numbers, a matrix [3, 2] in a dense layer, and its bias.
 #[derive(Module, Debug)]

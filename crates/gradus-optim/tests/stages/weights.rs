@@ -35,6 +35,50 @@ fn lookahead_is_that_of_optax() {
 }
 
 #[test]
+fn rising_lookahead_is_that_of_airbench() {
+    // The loop of airbench94 in plain numbers: sgd on the bowl, s ← αs + (1 − α)w and w ← s at every
+    // second step, α = 0.9²(t/7)³.
+    let (path, evaluated) = run("sgd(lr=0.1) | rising_lookahead(2, decay=0.9, steps=7)", 7);
+    let mut w = start();
+    let mut s = start();
+    for t in 1..=7_usize {
+        let g = bowl(&w);
+        for (w, g) in w.iter_mut().flatten().zip(g.iter().flatten()) {
+            *w -= 0.1 * g;
+        }
+        if t % 2 == 0 {
+            let alpha = 0.81 * (t as f64 / 7.0).powi(3);
+            for (w, s) in w.iter_mut().flatten().zip(s.iter_mut().flatten()) {
+                *s = alpha * *s + (1.0 - alpha) * *w;
+                *w = *s;
+            }
+        }
+        for part in 0..3 {
+            assert_close(&path[t - 1][part], &w[part], &format!("fast, step {t}"));
+            assert_close(
+                &evaluated[t - 1][part],
+                &s[part],
+                &format!("slow, step {t}"),
+            );
+        }
+    }
+}
+
+#[test]
+fn the_length_of_a_run_is_told_where_it_is_open() {
+    let told = |text: &str| {
+        let config: OptimizerConfig = text.parse().unwrap();
+        config.for_steps(384).to_string()
+    };
+    assert_eq!(
+        told("sgd(lr=0.1) | rising_lookahead | ema(0.9)"),
+        "sgd(lr=0.1) | rising_lookahead(5, steps=384) | ema(0.9)"
+    );
+    let given = "sgd(lr=0.1) | rising_lookahead(5, steps=7)";
+    assert_eq!(told(given), given);
+}
+
+#[test]
 fn averages_are_the_sums_of_their_definition() {
     let (path, _) = run("sgd(lr=0.1)", 12);
     let average = |weights: &dyn Fn(usize, usize) -> f64, t: usize| -> Vec<f64> {
