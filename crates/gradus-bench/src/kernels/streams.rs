@@ -35,7 +35,7 @@ pub struct StreamLine {
     pub pass: &'static str,
     /// Ours, over the rounds.
     pub seconds: Spread,
-    /// At the median, by the bytes of the [module](self).
+    /// At the median, by the bytes of the formulas.
     pub gb_per_second: f64,
     /// `gb_per_second` of the triad's.
     pub triad_share: Option<f64>,

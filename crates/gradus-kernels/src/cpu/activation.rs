@@ -9,7 +9,7 @@
 //! ```
 //!
 //! gelu-tanh is the usual z/2·(1 + tanh(u/2)), since (1 + tanh v)/2 = σ(2v). What is no number stays
-//! none, in both directions; at −∞ the last three are 0·∞ = NaN, as in PyTorch. See [`super::math`] for
+//! none, in both directions; at −∞ the last three are 0·∞ = NaN, as in PyTorch. See `math.rs` for
 //! Φ and σ; sources of the functions in `gradus_nn::activation`.
 
 use super::math::{logistic, normal};
