@@ -1,8 +1,11 @@
 """One side of `gradus bench step`: training steps and forward passes in PyTorch, timed on request.
 
-Answers each line of JSON on stdin with one on stdout: {"do": "load", "file": …} once, then
+Answers each line of JSON on stdin with one on stdout: {"do": "load", "file": …, "device": "cpu" or "cuda"}
+once, then
 {"do": "train" or "infer", "variant": …, "warmup": 1, "steps": 10}. A variant is `nchw`,
 `channels_last` or `compiled` (which is channels_last too), with `-bf16` behind it for autocast.
+
+On a GPU the steps of a call are timed together: it works while the program goes on.
 """
 import json, os, sys, time, traceback
 import torch
@@ -19,6 +22,9 @@ def answer(value):
 
 
 def reset_peak():
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return True
     try:
         with open("/proc/self/clear_refs", "w") as file:
             file.write("5")
@@ -28,10 +34,23 @@ def reset_peak():
 
 
 def peak():
+    if device == "cuda":
+        return torch.cuda.max_memory_allocated()
     with open("/proc/self/status") as file:
         for line in file:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
+
+
+def timed(run, steps):
+    """Seconds of each step and the losses; on a GPU all steps have the mean."""
+    if device == "cpu":
+        return run(steps)
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    _, losses = run(steps)
+    torch.cuda.synchronize()
+    return [(time.perf_counter() - begin) / max(steps, 1)] * steps, losses
 
 
 class Side:
@@ -41,12 +60,12 @@ class Side:
         layout, _, precision = variant.partition("-")
         self.bf16 = precision == "bf16"
         self.format = torch.contiguous_format if layout == "nchw" else torch.channels_last
-        self.module = build(config, arrays).to(memory_format=self.format)
+        self.module = build(config, arrays).to(device=device, memory_format=self.format)
         self.model = torch.compile(self.module) if layout == "compiled" else self.module
         images, labels = torch.from_numpy(arrays["bench.images"]), arrays["bench.labels"]
         labels = torch.from_numpy(labels.astype("int64"))
         self.batches = [
-            (x.contiguous(memory_format=self.format), y)
+            (x.to(device).contiguous(memory_format=self.format), y.to(device))
             for x, y in zip(images.split(meta["batch"]), labels.split(meta["batch"]))
         ]
         parameters = [p for p in self.module.parameters() if p.requires_grad]
@@ -59,7 +78,7 @@ class Side:
         for _ in range(steps):
             x, y = self.batches[self.done % len(self.batches)]
             begin = time.perf_counter()
-            with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
                 loss = F.cross_entropy(self.model(x), y)
             loss.backward()
             self.optimizer.step()
@@ -72,7 +91,7 @@ class Side:
     def infer(self, steps):
         self.model.eval()
         seconds = []
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bf16):
             for step in range(steps):
                 x, _ = self.batches[step % len(self.batches)]
                 begin = time.perf_counter()
@@ -82,25 +101,34 @@ class Side:
 
 
 answer({"version": f"torch {torch.__version__}", "threads": torch.get_num_threads()})
-sides = {}
+sides, device = {}, "cpu"
 for line in sys.stdin:
     ask = json.loads(line)
     try:
         if ask["do"] == "load":
+            device = ask.get("device", "cpu")
+            if device == "cuda" and not torch.cuda.is_available():
+                raise RuntimeError("this PyTorch has no CUDA device")
             meta, arrays = load(ask["file"])
             config, sides = meta["model"], {}
             answer({"trained": trained(build(config, arrays))})
             continue
-        key = (ask["do"], ask["variant"])
+        key, first = (ask["do"], ask["variant"]), None
         if key not in sides:
             sides[key] = Side(ask["variant"])
         side, able = sides[key], reset_peak()
         run = side.train if ask["do"] == "train" else side.infer
-        _, before = run(ask["warmup"])
-        seconds, losses = run(ask["steps"])
+        before, warmup = [], ask["warmup"]
+        if side.done == 0 and ask["do"] == "train" and warmup > 0:
+            # What is compiled or allocated is so in the first step.
+            (first,), before = timed(run, 1)
+            warmup -= 1
+        before = before + timed(run, warmup)[1]
+        seconds, losses = timed(run, ask["steps"])
         answer({
             "seconds": seconds,
             "losses": before + losses,
+            "first_seconds": first,
             "peak_memory_bytes": peak() if able else None,
         })
     except Exception as error:

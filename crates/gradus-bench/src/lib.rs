@@ -12,9 +12,13 @@
 //! `gradus bench profile` is [`step::profile`]: where a step's time goes. `gradus bench report` is
 //! [`performance::Performance::run`]: all of it in one document.
 //!
+//! `gradus bench backends` is [`backends::measure`]: the same work on every backend, each in a process of
+//! its own.
+//!
 //! `gradus bench optimizers` is [`optimizers::Measurement::run`]: what every optimizer reaches on the
 //! built-in images.
 
+pub mod backends;
 pub mod kernels;
 mod memory;
 mod model;
@@ -30,6 +34,13 @@ pub mod step;
 pub use gradus_kernels::Precision;
 pub use peaks::Peaks;
 pub use statistics::Spread;
+
+/// Whether a backend works while the program goes on, so that only a whole round can be timed, or a
+/// step with the wait for its end.
+#[must_use]
+pub fn is_asynchronous(backend: &str) -> bool {
+    !["flex", "ndarray"].contains(&backend)
+}
 
 /// What can go wrong in a measurement.
 #[derive(Debug, thiserror::Error)]

@@ -16,6 +16,9 @@ use std::time::{Duration, Instant};
 /// What to measure.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    /// Whether the device works while the program goes on, so that a step has ended only when the
+    /// device says so.
+    pub asynchronous: bool,
     /// Ours, by text.
     pub optimizers: Vec<OptimizerConfig>,
     /// The Python whose PyTorch is measured too.
@@ -170,11 +173,9 @@ fn one(
     }
     let lr = config.lr();
     for _ in 0..settings.rounds {
-        ours.round(settings.steps, |model, grads| {
-            optimizer.step(lr, model, grads)
-        });
+        ours.round(settings, |model, grads| optimizer.step(lr, model, grads))?;
         if let Some(side) = &mut burns {
-            side.round(settings.steps, |model, grads| burn.step(lr, model, grads));
+            side.round(settings, |model, grads| burn.step(lr, model, grads))?;
         }
         if let Some(peer) = peer {
             let mut kept = Vec::new();
@@ -248,21 +249,32 @@ impl Side {
         }
     }
 
-    fn round(&mut self, steps: usize, mut step: impl FnMut(Tensors, GradientsParams) -> Tensors) {
+    fn round(
+        &mut self,
+        settings: &Settings,
+        mut step: impl FnMut(Tensors, GradientsParams) -> Tensors,
+    ) -> Result<(), BenchError> {
+        let settle = || match settings.asynchronous {
+            true => (self.device.sync())
+                .map_err(|error| BenchError::Settings(format!("the device failed: {error:?}"))),
+            false => Ok(()),
+        };
         let mut times = Vec::new();
         // The first two make the state and warm up.
         let before = if self.rounds.is_empty() { 2 } else { 0 };
-        for place in 0..before + steps {
+        for place in 0..before + settings.steps {
             // The model moves in and out, as in training: nobody else holds its memory.
             let Some(model) = self.model.take() else {
-                return;
+                return Ok(());
             };
             let grads = model.gradients();
             // Burn forgets the graphs of replaced parameters at the next backward pass. Training has one
             // in every step; here it is made for the purpose, outside the time measured.
             forget_graphs(&self.device.clone().autodiff());
+            settle()?;
             let start = Instant::now();
             let model = step(model, grads);
+            settle()?;
             let elapsed = start.elapsed().as_secs_f64() * 1e3;
             self.model = Some(model);
             if place >= before {
@@ -270,6 +282,7 @@ impl Side {
             }
         }
         self.rounds.push(median(times));
+        Ok(())
     }
 }
 

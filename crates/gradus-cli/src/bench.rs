@@ -1,5 +1,6 @@
 //! `gradus bench`: how fast, beside others in the same run.
 
+mod backends;
 mod kernels;
 mod optimizers;
 mod profile;
@@ -14,7 +15,7 @@ use gradus_train::machine::Machine;
 use serde::Serialize;
 
 use crate::args::Speech;
-use crate::failure::{End, Outcome};
+use crate::failure::{End, Outcome, usage};
 use crate::output;
 
 /// Measure the speed, with the peers in the same run
@@ -32,6 +33,7 @@ enum Verb {
     Step(step::StepArgs),
     Profile(profile::ProfileArgs),
     Report(report::ReportArgs),
+    Backends(backends::BackendsArgs),
 }
 
 /// Time one optimizer step of a whole module beside Burn's and PyTorch's
@@ -51,9 +53,15 @@ struct OptimArgs {
     /// Measure this optimizer too; may be repeated
     #[arg(long, value_name = "TEXT")]
     optimizer: Vec<OptimizerConfig>,
+    /// Where to compute
+    #[arg(long, value_name = "NAME", default_value = "flex")]
+    device: String,
     /// The Python whose PyTorch is measured [default: python3 if it has torch]
     #[arg(long, value_name = "PATH")]
     python: Option<String>,
+    /// Leave PyTorch out
+    #[arg(long, conflicts_with = "python")]
+    no_torch: bool,
     /// Fewer steps: less exact, a third of the time
     #[arg(long)]
     quick: bool,
@@ -76,19 +84,22 @@ pub(crate) fn run(args: &BenchArgs) -> Outcome {
         Verb::Step(args) => step::run(args),
         Verb::Profile(args) => profile::run(args),
         Verb::Report(args) => report::run(args),
+        Verb::Backends(args) => backends::run(args),
     }
 }
 
 fn optim(args: &OptimArgs) -> Outcome {
-    let (device, _) = device("flex")?;
+    let (device, backend) = device(&args.device).map_err(usage)?;
     let mut optimizers = Vec::new();
     for text in ["sgd(momentum=0.9)", "adamw", "lion"] {
         optimizers.push(text.parse()?);
     }
     optimizers.extend(args.optimizer.iter().cloned());
     let mut settings = Settings {
+        asynchronous: gradus_bench::is_asynchronous(&backend),
         optimizers,
-        python: Some(args.python.clone().unwrap_or_else(|| "python3".to_owned())),
+        python: (!args.no_torch)
+            .then(|| args.python.clone().unwrap_or_else(|| "python3".to_owned())),
         rounds: 5,
         steps: if args.quick { 3 } else { 9 },
     };

@@ -31,6 +31,8 @@ presets!(
     "cifar10-resnet20",
     "cifar10-airnet",
     "cifar10-cpu",
+    "airbench94",
+    "airbench96",
 );
 
 impl Preset {

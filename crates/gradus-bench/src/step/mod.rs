@@ -122,6 +122,8 @@ pub struct Report {
     pub peak_gflops: f64,
     /// `gflops / peak_gflops`.
     pub peak_share: f64,
+    /// The first step, with all that is compiled, tuned or allocated in it.
+    pub first_step_seconds: Option<f64>,
     /// Largest size of the process while it trained; absent where the system does not say.
     pub peak_memory_bytes: Option<u64>,
     /// What the machine gives.
@@ -171,6 +173,8 @@ pub struct PeerLine {
     pub ratio: Spread,
     /// Pairs of rounds.
     pub pairs: usize,
+    /// Its first step, with all that is compiled in it; absent in evaluation mode.
+    pub first_step_seconds: Option<f64>,
     /// Largest size of its process; absent where it shares ours or does not say.
     pub peak_memory_bytes: Option<u64>,
     /// The largest relative difference of its losses from ours, over the steps that both took.
@@ -332,12 +336,14 @@ impl Settings {
         let written = self.model.norm == NormKind::Batch
             && self.model.dropout == 0.0
             && self.model.activation == usual.activation
+            && self.model.logit_scale == usual.logit_scale
+            && self.model.norm_momentum == usual.norm_momentum
             && !(self.model.name == "airnet" && self.model.depth != 2)
             && !["linear", "mlp"].contains(&self.model.name.as_str());
         if !self.peers.is_empty() && !written {
             return Err(BenchError::Settings(
                 "the peers have cnn, airnet of depth 2 and resnet with batch norm, their usual \
-                 activation and no dropout; leave --peers out to measure this model alone"
+                 activation, logit_scale and norm_momentum, and no dropout; leave --peers out to measure this model alone"
                     .to_owned(),
             ));
         }
@@ -372,7 +378,7 @@ impl Settings {
                 })
                 .collect(),
             device,
-            asynchronous: !["flex", "ndarray"].contains(&self.backend.as_str()),
+            asynchronous: crate::is_asynchronous(&self.backend),
         };
         (images, labels, batches)
     }
@@ -431,6 +437,14 @@ impl Settings {
             }
         }
         Ok(field)
+    }
+
+    /// Where a library that can should compute.
+    fn peer_device(&self) -> &'static str {
+        match self.backend.as_str() {
+            "cuda" => "cuda",
+            _ => "cpu",
+        }
     }
 
     fn on_cpu(&self) -> bool {
@@ -503,7 +517,7 @@ impl Settings {
             trained: usize,
         }
         let mut peer = Peer::start(&self.python, script)?;
-        let question = json!({"do": "load", "file": file});
+        let question = json!({"do": "load", "file": file, "device": self.peer_device()});
         let loaded = peer.ask::<Loaded>(&question)?;
         let loaded =
             loaded.map_err(|problem| BenchError::Settings(format!("{script}: {problem}")))?;
@@ -638,6 +652,10 @@ impl Entry {
     fn losses(&self) -> Vec<f64> {
         let rounds = self.of(Task::Train).iter();
         rounds.flat_map(|r| r.losses.iter().copied()).collect()
+    }
+
+    fn first_seconds(&self, task: Task) -> Option<f64> {
+        self.of(task).iter().find_map(|round| round.first_seconds)
     }
 
     fn memory(&self, task: Task) -> Option<u64> {
@@ -780,6 +798,7 @@ fn report(settings: &Settings, field: Field, peaks: Peaks) -> Report {
                 images_per_second: per_second(seconds.median, batch),
                 seconds,
                 pairs: entry.of(task).len(),
+                first_step_seconds: entry.first_seconds(task),
                 ratio: Spread::of(ratios),
                 peak_memory_bytes: (entry.name != "burn").then(|| entry.memory(task)).flatten(),
                 loss_difference: compared.then(|| difference(&losses, &entry.losses())),
@@ -800,6 +819,7 @@ fn report(settings: &Settings, field: Field, peaks: Peaks) -> Report {
         gflops,
         peak_gflops: peaks.gemm_gflops,
         peak_share: gflops / peaks.gemm_gflops,
+        first_step_seconds: ours.first_seconds(Task::Train),
         peak_memory_bytes: ours.memory(Task::Train),
         peaks,
         operations: Vec::new(),

@@ -24,6 +24,10 @@ pub(super) struct Round {
     pub(super) losses: Vec<f64>,
     /// The largest size of the process meanwhile.
     pub(super) peak_memory_bytes: Option<u64>,
+    /// Of the very first step, with all that is compiled, tuned or allocated then. Only in the first
+    /// round of training.
+    #[serde(default)]
+    pub(super) first_seconds: Option<f64>,
 }
 
 /// What is to be done.
@@ -113,6 +117,10 @@ impl<M: Module, T: Trains<M>> Local<M, T> {
             self.model = Some(self.how.step(model, gradients));
             if place >= warmup && !self.batches.asynchronous {
                 round.seconds.push(start.elapsed().as_secs_f64());
+            }
+            if self.done == 0 {
+                self.batches.settle()?;
+                round.first_seconds = Some(start.elapsed().as_secs_f64());
             }
             if place + 1 == warmup {
                 self.batches.settle()?;

@@ -42,6 +42,7 @@ pub enum Shortcut {
 /// | `stride` | 1 | step s of the first convolution |
 /// | `activation` | relu | f |
 /// | `norm` | batch | normalisation after each convolution |
+/// | `norm_momentum` | 0.1 | weight of the new batch in batch norm's running averages |
 /// | `shortcut` | A | what happens to x where the shape changes; A needs K ≥ C |
 /// | `zero_gamma` | false | start with γ = 0 in the last norm, so the block starts as its shortcut |
 /// | `initializer`, `seed` | `kaiming-normal`, 0 | how the convolutions start |
@@ -58,6 +59,9 @@ pub struct ResidualBlockConfig {
     /// Normalisation after each convolution.
     #[config(default = "NormKind::Batch")]
     pub norm: NormKind,
+    /// Weight of the new batch in the running averages of batch norm, 0 to 1.
+    #[config(default = 0.1)]
+    pub norm_momentum: f64,
     /// What happens to the input where the shape changes.
     #[config(default = "Shortcut::A")]
     pub shortcut: Shortcut,
@@ -91,7 +95,9 @@ impl ResidualBlockConfig {
         };
         let norm = |gamma: f64| {
             self.norm.init_with(
-                &BatchNormConfig::new(output).with_gamma_value(gamma),
+                &BatchNormConfig::new(output)
+                    .with_momentum(self.norm_momentum)
+                    .with_gamma_value(gamma),
                 device,
             )
         };

@@ -9,14 +9,15 @@
 //! Source: Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU", 2024, arXiv:2404.00498. There
 //! sides are 31, 15, 7, 3 and the last pooling is 3×3, which for 32×32 images is the global one.
 //!
-//! Batch norm has γ fixed at 1, ε = 1e-12 and gives the new batch the weight 0.4. The first filters of
+//! Batch norm has γ fixed at 1, ε = 1e-12 and gives the new batch the weight 0.4 (`norm_momentum`); the
+//! factor on the logits is `logit_scale`. The first filters of
 //! each 3×3 convolution start as the identity. The whitening filters come from the data, in
 //! [`Classifier::prepare`]; until then they are noise. With `depth = 3` each group has a third
 //! convolution, and a residual connection over the last two (airbench96).
 //!
 //! This is the network alone. What else belongs to airbench94 (its rates, schedule and average of the
 //! weights, the whitening bias that is frozen after 3 epochs, the views of a test image) is no part of
-//! the model: the preset `cifar10-airnet` says all of it.
+//! the model: the presets `cifar10-airnet` (SGD), `airbench94` (Muon) and `airbench96` say all of it.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
@@ -25,11 +26,10 @@ use gradus_kernels::fork;
 
 use super::block::{BlockConfig, ConvBlock, PoolPlace};
 use super::summary::{Plan, Summary};
-use super::{Classifier, ModelConfig, whitening};
+use super::{Classifier, ModelConfig, head, whitening};
 use crate::initializer::lsuv;
 use crate::layers::{
-    Affine, BatchNormConfig, Conv2d, Conv2dConfig, Dropout, DropoutConfig, Linear, LinearConfig,
-    global_max_pool,
+    Affine, BatchNormConfig, Conv2d, Conv2dConfig, Dropout, DropoutConfig, Linear, global_max_pool,
 };
 use crate::{Activation, Initializer, Mode, NnError, Observer};
 
@@ -37,8 +37,8 @@ pub(super) const WIDTHS: [usize; 3] = [64, 256, 256];
 
 /// Side of a whitening patch.
 const PATCH: usize = 2;
-/// The factor on the logits.
-const LOGIT_SCALE: f64 = 1.0 / 9.0;
+/// The factor on the logits, unless the configuration has another.
+pub(super) const LOGIT_SCALE: f64 = 1.0 / 9.0;
 
 /// A filter and its negative for each of the C·2·2 directions.
 fn whitening_filters(config: &ModelConfig) -> usize {
@@ -73,7 +73,7 @@ fn groups(config: &ModelConfig) -> Result<Vec<Vec<BlockConfig<'_>>>, NnError> {
                 pool: (j == 0).then_some(PoolPlace::First),
                 norm: BatchNormConfig::new(width)
                     .with_epsilon(1e-12)
-                    .with_momentum(0.4)
+                    .with_momentum(config.norm_momentum)
                     .with_gamma(Affine::Absent),
                 dirac: config.initializer != Initializer::Lsuv,
             });
@@ -96,8 +96,7 @@ pub(super) fn plan(config: &ModelConfig) -> Result<Summary, NnError> {
     }
     plan.global_pool("pool", "max");
     plan.dropout("dropout");
-    plan.linear("head", config.classes, false);
-    plan.other("scale", "× 1/9");
+    head::plan(config, false, &mut plan);
     Ok(plan.finish())
 }
 
@@ -114,6 +113,8 @@ pub struct AirNet {
     pub head: Linear,
     #[module(skip)]
     activation: Activation,
+    #[module(skip)]
+    logit_scale: f64,
     #[module(skip)]
     lsuv: bool,
 }
@@ -140,12 +141,9 @@ impl AirNet {
             dropout: DropoutConfig::new(config.dropout)
                 .with_seed(child_seed(config.seed, "dropout"))
                 .init()?,
-            head: LinearConfig::new(features, config.classes)
-                .with_bias(false)
-                .with_initializer(config.head_initializer())
-                .with_seed(child_seed(config.seed, "head"))
-                .init(device)?,
+            head: head::init(config, features, false, device)?,
             activation: config.activation,
+            logit_scale: config.logit_scale,
             lsuv: config.initializer == Initializer::Lsuv,
         })
     }
@@ -188,9 +186,7 @@ impl Classifier for AirNet {
             x = self.group(blocks, x, mode, observer);
         }
         let features = self.dropout.forward(global_max_pool(x), mode);
-        let logits = self.head.forward(features);
-        observer.output(self.head.weight.id, &logits);
-        logits.mul_scalar(LOGIT_SCALE)
+        head::logits(&self.head, features, self.logit_scale, observer)
     }
 
     /// Set the whitening filters from the sample's 2×2 patches, then scale the layers if LSUV was asked

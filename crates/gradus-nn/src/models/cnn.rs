@@ -17,11 +17,9 @@ use gradus_core::random::child_seed;
 
 use super::block::{BlockConfig, ConvBlock, PoolPlace};
 use super::summary::{Plan, Summary};
-use super::{Classifier, ModelConfig};
+use super::{Classifier, ModelConfig, head};
 use crate::initializer::lsuv;
-use crate::layers::{
-    BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig, global_avg_pool,
-};
+use crate::layers::{Dropout, DropoutConfig, Linear, global_avg_pool};
 use crate::{Initializer, Mode, NnError, Observer};
 
 pub(super) const WIDTHS: [usize; 3] = [24, 48, 96];
@@ -57,7 +55,7 @@ fn stages(config: &ModelConfig) -> Result<Vec<Vec<BlockConfig<'_>>>, NnError> {
                 name: format!("stages.{i}.{j}"),
                 channels: [channels, width],
                 pool: (j == pooling).then_some(config.pool),
-                norm: BatchNormConfig::new(width),
+                norm: config.batch_norm(width),
                 dirac: false,
             });
             channels = width;
@@ -75,7 +73,7 @@ pub(super) fn plan(config: &ModelConfig) -> Result<Summary, NnError> {
     }
     plan.global_pool("pool", "average");
     plan.dropout("dropout");
-    plan.linear("head", config.classes, true);
+    head::plan(config, true, &mut plan);
     Ok(plan.finish())
 }
 
@@ -88,6 +86,8 @@ pub struct Cnn {
     pub dropout: Dropout,
     /// The classifier.
     pub head: Linear,
+    #[module(skip)]
+    logit_scale: f64,
     #[module(skip)]
     lsuv: bool,
 }
@@ -107,10 +107,8 @@ impl Cnn {
             dropout: DropoutConfig::new(config.dropout)
                 .with_seed(child_seed(config.seed, "dropout"))
                 .init()?,
-            head: LinearConfig::new(features, config.classes)
-                .with_initializer(config.head_initializer())
-                .with_seed(child_seed(config.seed, "head"))
-                .init(device)?,
+            head: head::init(config, features, true, device)?,
+            logit_scale: config.logit_scale,
             lsuv: config.initializer == Initializer::Lsuv,
         })
     }
@@ -132,9 +130,7 @@ impl Classifier for Cnn {
             x = block.forward_observed(x, mode, observer);
         }
         let features = self.dropout.forward(global_avg_pool(x), mode);
-        let logits = self.head.forward(features);
-        observer.output(self.head.weight.id, &logits);
-        logits
+        head::logits(&self.head, features, self.logit_scale, observer)
     }
 
     fn prepare(self, sample: Tensor<4>) -> Self {

@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{AnyModel, PoolPlace, Summary, Width, airnet, cnn, linear, mlp, resnet};
+use crate::layers::BatchNormConfig;
 use crate::{Activation, Initializer, NnError, NormKind, Shortcut};
 
 /// Names of the zoo. `resnetD` is known for every depth D = 6n + 2.
@@ -36,8 +37,10 @@ const MAX_SIDE: usize = 1 << 12;
 /// | `norm` | – | batch | batch | batch | batch |
 /// | `dropout` | 0 | 0 | 0 | 0 | 0 |
 /// | `initializer` | normal, 0.001 | kaiming | kaiming | kaiming | torch |
+/// | `norm_momentum` | – | 0.1 | 0.1 | 0.1 | 0.4 |
+/// | `logit_scale` | 1 | 1 | 1 | 1 | 1/9 |
 ///
-/// `input` defaults to `[3, 32, 32]`, `classes` to 10, `seed` to 0, `shortcut` to a and `zero_gamma` to
+/// `input` defaults to `[3, 32, 32]`, `classes` to 10, `seed` to 0, `head_initializer` to `initializer`, `shortcut` to a and `zero_gamma` to
 /// false (these two matter to `resnet` only), `pool` to first (it matters to `cnn` only). A model has at most 500 million parameters. What `linear`
 /// does not have (–) may only be given as it is by default: activation identity, norm none, depth 0. Read from TOML or JSON, a table may leave out whatever
 /// it does not change; the defaults are those of the model it names. An unknown key is an error.
@@ -71,10 +74,17 @@ pub struct ModelConfig {
     pub activation: Activation,
     /// Normalisation after each convolution or hidden layer.
     pub norm: NormKind,
+    /// Weight of the new batch in the running averages of batch norm, 0 to 1.
+    pub norm_momentum: f64,
     /// Dropout probability in [0, 1): after each hidden layer (mlp) or before the classifier (others).
     pub dropout: f64,
     /// How weights start.
     pub initializer: Initializer,
+    /// How those of the classifier start, if not as the others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_initializer: Option<Initializer>,
+    /// The factor a on the logits, s = a·(x·W + b): positive.
+    pub logit_scale: f64,
     /// Shortcut of residual blocks.
     pub shortcut: Shortcut,
     /// Whether residual blocks start as their shortcut.
@@ -100,8 +110,11 @@ impl ModelConfig {
             depth: 1,
             activation: Activation::Relu,
             norm: NormKind::Batch,
+            norm_momentum: 0.1,
             dropout: 0.0,
             initializer: Initializer::default(),
+            head_initializer: None,
+            logit_scale: 1.0,
             shortcut: Shortcut::A,
             zero_gamma: false,
             pool: PoolPlace::default(),
@@ -137,7 +150,9 @@ impl ModelConfig {
                 width: Width::List(airnet::WIDTHS.to_vec()),
                 depth: 2,
                 activation: Activation::Gelu,
+                norm_momentum: 0.4,
                 initializer: Initializer::Torch,
+                logit_scale: airnet::LOGIT_SCALE,
                 ..base
             },
         })
@@ -258,8 +273,30 @@ impl ModelConfig {
                 "in [0, 1)",
             ));
         }
+        if !(0.0..=1.0).contains(&self.norm_momentum) {
+            return Err(NnError::range(
+                "the momentum of batch norm (`norm_momentum`)",
+                self.norm_momentum,
+                "in [0, 1]",
+            ));
+        }
+        if !(self.logit_scale > 0.0 && self.logit_scale.is_finite()) {
+            return Err(NnError::range(
+                "the factor on the logits (`logit_scale`)",
+                self.logit_scale,
+                "positive and finite",
+            ));
+        }
         self.activation.validate()?;
+        if let Some(initializer) = &self.head_initializer {
+            initializer.validate()?;
+        }
         self.initializer.validate()
+    }
+
+    /// Batch norm over `channels` channels, as this model has it.
+    pub(crate) fn batch_norm(&self, channels: usize) -> BatchNormConfig {
+        BatchNormConfig::new(channels).with_momentum(self.norm_momentum)
     }
 
     /// The initialiser of a layer that the model's activation follows.
@@ -269,7 +306,9 @@ impl ModelConfig {
 
     /// The initialiser of the last layer, which nothing follows.
     pub(crate) fn head_initializer(&self) -> Initializer {
-        self.initializer.for_activation(Activation::Identity)
+        self.head_initializer
+            .unwrap_or(self.initializer)
+            .for_activation(Activation::Identity)
     }
 
     pub(crate) fn unsupported(&self, reason: impl Into<String>) -> NnError {
@@ -327,8 +366,11 @@ struct Partial {
     depth: Option<usize>,
     activation: Option<Activation>,
     norm: Option<NormKind>,
+    norm_momentum: Option<f64>,
     dropout: Option<f64>,
     initializer: Option<Initializer>,
+    head_initializer: Option<Initializer>,
+    logit_scale: Option<f64>,
     shortcut: Option<Shortcut>,
     zero_gamma: Option<bool>,
     pool: Option<PoolPlace>,
@@ -347,8 +389,11 @@ impl TryFrom<Partial> for ModelConfig {
             depth: table.depth.unwrap_or(base.depth),
             activation: table.activation.unwrap_or(base.activation),
             norm: table.norm.unwrap_or(base.norm),
+            norm_momentum: table.norm_momentum.unwrap_or(base.norm_momentum),
             dropout: table.dropout.unwrap_or(base.dropout),
             initializer: table.initializer.unwrap_or(base.initializer),
+            head_initializer: table.head_initializer.or(base.head_initializer),
+            logit_scale: table.logit_scale.unwrap_or(base.logit_scale),
             shortcut: table.shortcut.unwrap_or(base.shortcut),
             zero_gamma: table.zero_gamma.unwrap_or(base.zero_gamma),
             pool: table.pool.unwrap_or(base.pool),

@@ -8,12 +8,11 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use gradus_core::random::child_seed;
 
 use super::summary::{Plan, Summary};
-use super::{Classifier, ModelConfig};
+use super::{Classifier, ModelConfig, head};
 use crate::initializer::lsuv;
-use crate::layers::{Linear, LinearConfig, flatten};
+use crate::layers::{Linear, flatten};
 use crate::{Initializer, Mode, NnError, Observer};
 
 pub(super) fn plan(config: &ModelConfig) -> Result<Summary, NnError> {
@@ -29,6 +28,10 @@ pub(super) fn plan(config: &ModelConfig) -> Result<Summary, NnError> {
         ("depth", config.depth != default.depth),
         ("activation", config.activation != default.activation),
         ("norm", config.norm != default.norm),
+        (
+            "norm_momentum",
+            config.norm_momentum != default.norm_momentum,
+        ),
     ];
     if let Some((field, _)) = absent.iter().find(|(_, differs)| *differs) {
         return Err(config.unsupported(format!(
@@ -37,7 +40,7 @@ pub(super) fn plan(config: &ModelConfig) -> Result<Summary, NnError> {
         )));
     }
     let mut plan = Plan::new(config, 1)?;
-    plan.linear("head", config.classes, true);
+    head::plan(config, true, &mut plan);
     Ok(plan.finish())
 }
 
@@ -50,18 +53,18 @@ pub struct LinearClassifier {
     #[module(skip)]
     pub input: [usize; 3],
     #[module(skip)]
+    logit_scale: f64,
+    #[module(skip)]
     lsuv: bool,
 }
 
 impl LinearClassifier {
     pub(super) fn new(config: &ModelConfig, device: &Device) -> Result<Self, NnError> {
-        let head = LinearConfig::new(config.input.iter().product(), config.classes)
-            .with_initializer(config.head_initializer())
-            .with_seed(child_seed(config.seed, "head"))
-            .init(device)?;
+        let features = config.input.iter().product();
         Ok(Self {
-            head,
+            head: head::init(config, features, true, device)?,
             input: config.input,
+            logit_scale: config.logit_scale,
             lsuv: config.initializer == Initializer::Lsuv,
         })
     }
@@ -78,9 +81,7 @@ impl Classifier for LinearClassifier {
         _mode: Mode,
         observer: &mut impl Observer,
     ) -> Tensor<2> {
-        let logits = self.head.forward(flatten(images));
-        observer.output(self.head.weight.id, &logits);
-        logits
+        head::logits(&self.head, flatten(images), self.logit_scale, observer)
     }
 
     fn prepare(self, sample: Tensor<4>) -> Self {

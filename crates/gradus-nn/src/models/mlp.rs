@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor};
 use gradus_core::random::child_seed;
 
 use super::summary::{Plan, Summary};
-use super::{Classifier, ModelConfig, Width};
+use super::{Classifier, ModelConfig, Width, head};
 use crate::initializer::lsuv;
 use crate::layers::norm::normalise;
 use crate::layers::{Dropout, DropoutConfig, Linear, LinearConfig, Norm, NormKind, flatten};
@@ -39,7 +39,7 @@ pub(super) fn plan(config: &ModelConfig) -> Result<Summary, NnError> {
         plan.activation(&format!("hidden.{i}.activation"));
         plan.dropout(&format!("hidden.{i}.dropout"));
     }
-    plan.linear("head", config.classes, true);
+    head::plan(config, true, &mut plan);
     Ok(plan.finish())
 }
 
@@ -68,6 +68,8 @@ pub struct Mlp {
     #[module(skip)]
     pub input: [usize; 3],
     #[module(skip)]
+    logit_scale: f64,
+    #[module(skip)]
     lsuv: bool,
 }
 
@@ -82,7 +84,7 @@ impl Mlp {
                     .with_initializer(config.hidden_initializer())
                     .with_seed(child_seed(config.seed, &format!("hidden.{i}.linear")))
                     .init(device)?,
-                norm: config.norm.init(width, device)?,
+                norm: config.norm.init_with(&config.batch_norm(width), device)?,
                 dropout: DropoutConfig::new(config.dropout)
                     .with_seed(child_seed(config.seed, &format!("hidden.{i}.dropout")))
                     .init()?,
@@ -90,16 +92,12 @@ impl Mlp {
             });
             inputs = width;
         }
-        let head = LinearConfig::new(inputs, config.classes)
-            .with_initializer(config.head_initializer())
-            .with_seed(child_seed(config.seed, "head"))
-            .init(device)?;
-        let lsuv = config.initializer == Initializer::Lsuv;
         Ok(Self {
             hidden,
-            head,
+            head: head::init(config, inputs, true, device)?,
             input: config.input,
-            lsuv,
+            logit_scale: config.logit_scale,
+            lsuv: config.initializer == Initializer::Lsuv,
         })
     }
 }
@@ -122,9 +120,7 @@ impl Classifier for Mlp {
             x = normalise(&layer.norm, x, None, layer.activation, mode);
             x = layer.dropout.forward(x, mode);
         }
-        let logits = self.head.forward(x);
-        observer.output(self.head.weight.id, &logits);
-        logits
+        head::logits(&self.head, x, self.logit_scale, observer)
     }
 
     fn prepare(self, sample: Tensor<4>) -> Self {

@@ -5,6 +5,7 @@ pub mod block;
 pub mod cnn;
 mod config;
 mod filters;
+mod head;
 pub mod linear;
 pub mod mlp;
 pub mod resnet;

@@ -13,12 +13,12 @@ use burn::tensor::{Device, Tensor};
 use gradus_core::random::child_seed;
 
 use super::summary::{Plan, Summary};
-use super::{Classifier, ModelConfig};
+use super::{Classifier, ModelConfig, head};
 use crate::initializer::lsuv;
 use crate::layers::norm::normalise;
 use crate::layers::{
-    Conv2d, Conv2dConfig, Dropout, DropoutConfig, Linear, LinearConfig, Norm, NormKind,
-    ResidualBlock, ResidualBlockConfig, Shortcut, global_avg_pool,
+    Conv2d, Conv2dConfig, Dropout, DropoutConfig, Linear, Norm, NormKind, ResidualBlock,
+    ResidualBlockConfig, Shortcut, global_avg_pool,
 };
 use crate::{Activation, Initializer, Mode, NnError, Observer};
 
@@ -103,7 +103,7 @@ pub(super) fn plan(config: &ModelConfig, named: usize) -> Result<Summary, NnErro
     }
     plan.global_pool("pool", "average");
     plan.dropout("dropout");
-    plan.linear("head", config.classes, true);
+    head::plan(config, true, &mut plan);
     Ok(plan.finish())
 }
 
@@ -122,6 +122,8 @@ pub struct ResNet {
     pub head: Linear,
     #[module(skip)]
     activation: Activation,
+    #[module(skip)]
+    logit_scale: f64,
     #[module(skip)]
     lsuv: bool,
 }
@@ -144,6 +146,7 @@ impl ResNet {
                     .with_stride(if i > 0 && j == 0 { 2 } else { 1 })
                     .with_activation(config.activation)
                     .with_norm(config.norm)
+                    .with_norm_momentum(config.norm_momentum)
                     .with_shortcut(config.shortcut)
                     .with_zero_gamma(config.zero_gamma)
                     .with_initializer(config.initializer)
@@ -155,16 +158,14 @@ impl ResNet {
         }
         Ok(Self {
             conv,
-            norm: config.norm.init(widths[0], device)?,
+            norm: (config.norm).init_with(&config.batch_norm(widths[0]), device)?,
             stages,
             dropout: DropoutConfig::new(config.dropout)
                 .with_seed(child_seed(config.seed, "dropout"))
                 .init()?,
-            head: LinearConfig::new(channels, config.classes)
-                .with_initializer(config.head_initializer())
-                .with_seed(child_seed(config.seed, "head"))
-                .init(device)?,
+            head: head::init(config, channels, true, device)?,
             activation: config.activation,
+            logit_scale: config.logit_scale,
             lsuv: config.initializer == Initializer::Lsuv,
         })
     }
@@ -188,9 +189,7 @@ impl Classifier for ResNet {
             x = block.forward_observed(x, mode, observer);
         }
         let features = self.dropout.forward(global_avg_pool(x), mode);
-        let logits = self.head.forward(features);
-        observer.output(self.head.weight.id, &logits);
-        logits
+        head::logits(&self.head, features, self.logit_scale, observer)
     }
 
     fn prepare(self, sample: Tensor<4>) -> Self {
