@@ -15,7 +15,6 @@
 //! A short probe comes first; from it follows how many steps fill a round. What would pass the time limit
 //! is stopped and listed as such.
 
-mod child;
 mod markdown;
 
 pub use markdown::markdown;
@@ -27,8 +26,8 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::BenchError;
+use crate::child::Child;
 use crate::step::PeerKind;
-use child::Child;
 
 /// What to measure.
 #[derive(Clone, Debug)]

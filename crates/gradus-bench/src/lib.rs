@@ -19,6 +19,7 @@
 //! built-in images.
 
 pub mod backends;
+mod child;
 pub mod kernels;
 mod memory;
 mod model;

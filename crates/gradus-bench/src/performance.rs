@@ -9,6 +9,7 @@ pub use markdown::markdown;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use burn::tensor::Device;
 use gradus_kernels::Precision;
@@ -17,12 +18,15 @@ use gradus_train::machine::Machine;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::child::Child;
 use crate::step::{self, PeerKind};
 use crate::{BenchError, kernels};
 
 /// The measurements, ready to be made.
 #[derive(Clone, Debug)]
 pub struct Performance {
+    /// This program.
+    pub program: PathBuf,
     /// The CPU.
     pub device: Device,
     /// Its backend.
@@ -118,6 +122,9 @@ pub(crate) fn nets() -> Result<Vec<Net>, BenchError> {
     ])
 }
 
+/// More than a few steps take on any machine.
+const ALONE: Duration = Duration::from_secs(600);
+
 /// The sizes of a batch that are compared.
 pub(crate) const BATCHES: [usize; 2] = [128, 1024];
 
@@ -160,6 +167,15 @@ impl Performance {
                 self.step(&net, Precision::F32, &name, batch, &mut results, &mut say)?;
             }
             for batch in BATCHES {
+                let name = format!("memory {} {batch}", net.name);
+                if (self.quick && batch > 128) || !self.wanted(&name, &results) {
+                    continue;
+                }
+                say(&name);
+                let found = self.alone(&net, batch)?;
+                self.keep(&mut results, &name, &found)?;
+            }
+            for batch in BATCHES {
                 let name = format!("step {} {batch} bf16", net.name);
                 if (self.quick && batch > 128)
                     || !Precision::Bf16.is_native()
@@ -194,6 +210,28 @@ impl Performance {
         };
         let found = step::measure(&settings, |what| say(&format!("{name}: {what}")))?;
         self.keep(results, name, &found)
+    }
+
+    /// A few steps of ours in a process of its own: what the peers keep in this one is not ours.
+    fn alone(&self, net: &Net, batch: usize) -> Result<Value, BenchError> {
+        let child = Child {
+            program: &self.program,
+            limit: ALONE,
+        };
+        let batch = batch.to_string();
+        let mut command = vec![
+            "bench",
+            "step",
+            "--device",
+            &self.backend,
+            "--batch",
+            &batch,
+        ];
+        command.extend(net.flags.split(' '));
+        command.extend(["--rounds", "1", "--steps", "2", "--json", "--quiet"]);
+        child.json(&command).map_err(|problem| {
+            BenchError::Settings(format!("gradus {}: {problem}", command.join(" ")))
+        })
     }
 
     fn settings(&self, model: &ModelConfig, batch: usize, steps: usize) -> step::Settings {

@@ -43,7 +43,7 @@ pub fn markdown(results: &Results) -> Result<String, BenchError> {
              random images in memory. A ratio says how many times as fast ours is: the median over pairs \
              of rounds that alternate between the sides. GFLOP are counted directly (2 per multiply-add; \
              forward, weight and input gradients), so that a faster algorithm can pass the matrix \
-             product. Memory is the largest size of the process.",
+             product. Memory is the largest size of the process, of ours in one of its own.",
         ),
         (
             "infer",
@@ -170,7 +170,8 @@ fn steps(results: &Results, nets: &[Net], task: &str) -> String {
         if task == "train" {
             let torch = fastest(report, task, "torch");
             let theirs = torch.map_or(&Value::Null, |line| &line["peak_memory_bytes"]);
-            let ours = megabytes(&report["peak_memory_bytes"]);
+            let alone = results.reports.get(&format!("memory {} {batch}", net.name));
+            let ours = megabytes(&alone.unwrap_or(report)["peak_memory_bytes"]);
             row.push(format!("{ours} / {}", megabytes(theirs)));
         }
         rows.push(row);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Context;
 use clap::Args;
 use gradus_bench::optimizers::write;
 use gradus_bench::performance::{Performance, markdown};
@@ -59,6 +60,7 @@ pub(crate) struct ReportArgs {
 pub(super) fn run(args: &ReportArgs) -> Outcome {
     let (device, backend) = device("flex").map_err(usage)?;
     let performance = Performance {
+        program: std::env::current_exe().context("cannot find the path of this program")?,
         device,
         backend,
         python: args.python.clone(),

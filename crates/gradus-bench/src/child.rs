@@ -1,4 +1,5 @@
-//! This program again, in a process of its own, with a time limit.
+//! This program again, in a process of its own, with a time limit: its memory and its first step are then
+//! those of one measurement alone.
 
 use std::io::Read;
 use std::path::Path;
@@ -9,9 +10,9 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// How to run it.
-pub(super) struct Child<'a> {
-    pub(super) program: &'a Path,
-    pub(super) limit: Duration,
+pub(crate) struct Child<'a> {
+    pub(crate) program: &'a Path,
+    pub(crate) limit: Duration,
 }
 
 /// Between two looks at whether it has ended.
@@ -19,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 impl Child<'_> {
     /// The object that it prints on stdout, or why there is none.
-    pub(super) fn json(&self, arguments: &[&str]) -> Result<Value, String> {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Result<Value, String> {
         let failed =
             |error: std::io::Error| format!("cannot run {}: {error}", self.program.display());
         let mut child = Command::new(self.program)
