@@ -20,6 +20,7 @@
 
 pub mod backends;
 mod child;
+mod device_speed;
 pub mod kernels;
 mod memory;
 mod model;
@@ -32,6 +33,7 @@ mod process;
 mod statistics;
 pub mod step;
 
+pub use device_speed::DeviceSpeed;
 pub use gradus_kernels::Precision;
 pub use peaks::Peaks;
 pub use statistics::Spread;

@@ -1,20 +1,26 @@
 //! `gradus doctor`: what this machine can do, and what is there.
 
+mod caches;
+mod devices;
+mod drivers;
+mod text;
+
 use std::hint::black_box;
 use std::time::Instant;
 
-use burn::tensor::{Device, Distribution, Tensor};
 use clap::Args;
 use gradus_data::cifar::{self, Cifar};
 use gradus_data::remote::cache_dir;
 use gradus_train::machine::Machine;
-use gradus_train::{Backend, backends, device};
+use gradus_train::{Backend, backends};
 use serde::Serialize;
 
 use crate::args::DataDir;
 use crate::failure::{End, Outcome};
-use crate::numbers::bytes;
 use crate::output;
+use caches::Caches;
+use devices::DeviceFindings;
+use drivers::Drivers;
 
 /// Show devices, processor, memory, data sets and versions, and measure the speed
 #[derive(Args)]
@@ -22,13 +28,21 @@ use crate::output;
 Examples:
   gradus doctor
   gradus doctor --json
-  gradus doctor --no-speed      leave the measurement out")]
+  gradus doctor --no-speed      leave the measurement out
+
+Every device is measured: products of matrices, copies through its memory, and what one small
+operation costs. A GPU's kernels are compiled and tuned for that, which takes some seconds the first
+time, on a software driver minutes. A device that fails or crashes is reported with the reason.")]
 pub(crate) struct DoctorArgs {
     #[command(flatten)]
     data_dir: DataDir,
-    /// Do not measure the speed (it takes about a second)
+    /// Do not measure the speed
     #[arg(long)]
     no_speed: bool,
+    /// Measure this device alone and print one JSON object: what `doctor` starts for each GPU, so
+    /// that a driver that crashes takes only the measurement with it
+    #[arg(long, hide = true, value_name = "DEVICE")]
+    measure: Option<String>,
     /// Print one JSON object
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -41,9 +55,13 @@ struct Findings {
     /// `release`, or `debug`, which is unusably slow.
     build: &'static str,
     cpu_features: Vec<&'static str>,
+    cpu_caches: Caches,
     /// What `--device auto` takes.
     auto: Option<String>,
     backends: Vec<Backend>,
+    /// Every device of every backend, with its speed.
+    devices: Vec<DeviceFindings>,
+    drivers: Drivers,
     cache: Option<std::path::PathBuf>,
     data: Vec<DataFound>,
     speed: Option<Speed>,
@@ -55,22 +73,35 @@ struct DataFound {
     path: Option<std::path::PathBuf>,
 }
 
-/// Measured on the spot, best of a few; other programs share the machine.
+/// Of what `auto` takes, and of one thread; measured on the spot, and other programs share the machine.
 #[derive(Serialize)]
 struct Speed {
     device: String,
-    /// Product of two 768×768 matrices of f32, 2·768³ FLOP.
+    /// Products of matrices of f32.
     gemm_gflops: f64,
     /// Reading and writing 64 MiB of main memory in one thread.
     memory_gb_per_second: f64,
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> Outcome {
-    let found = device("auto").ok();
+    if let Some(name) = &args.measure {
+        output::json(&devices::measure_here(name)?)?;
+        return Ok(End::Done);
+    }
     let dir = args.data_dir.data_dir.as_deref();
     let data = [Cifar::Ten, Cifar::HundredFine].map(|set| DataFound {
         name: set.name(),
         path: cifar::locate(set, dir).ok(),
+    });
+    let devices = devices::all(!args.no_speed);
+    // The order of the list is the order in which `auto` chooses.
+    let auto = devices.iter().find(|device| !device.software);
+    let speed = auto.and_then(|device| {
+        Some(Speed {
+            device: device.backend.to_owned(),
+            gemm_gflops: device.speed.as_ref()?.gemm_gflops,
+            memory_gb_per_second: memory(),
+        })
     });
     let findings = Findings {
         machine: Machine::inspect(),
@@ -80,97 +111,21 @@ pub(crate) fn run(args: &DoctorArgs) -> Outcome {
             "release"
         },
         cpu_features: cpu_features(),
-        auto: found.as_ref().map(|(_, name)| name.clone()),
+        cpu_caches: Caches::find(),
+        auto: auto.map(|device| device.backend.to_owned()),
         backends: backends(),
+        drivers: Drivers::find(),
         cache: cache_dir(dir).ok(),
         data: data.into(),
-        speed: found
-            .filter(|_| !args.no_speed)
-            .map(|(device, name)| measure(&device, name)),
+        speed,
+        devices,
     };
     if args.json {
         output::json(&findings)?;
     } else {
-        output::line(text(&findings))?;
+        output::line(text::of(&findings))?;
     }
     Ok(End::Done)
-}
-
-fn text(findings: &Findings) -> String {
-    let machine = &findings.machine;
-    let devices: Vec<String> = findings
-        .backends
-        .iter()
-        .filter(|backend| backend.compiled)
-        .map(|backend| match backend.devices {
-            0 => format!("{} (no device found)", backend.name),
-            1 => backend.name.to_owned(),
-            many => format!("{} ({many} devices)", backend.name),
-        })
-        .collect();
-    let absent: Vec<&str> = findings
-        .backends
-        .iter()
-        .filter(|backend| !backend.compiled)
-        .map(|backend| backend.name)
-        .collect();
-    let or_none = |text: String| {
-        if text.is_empty() {
-            "none".to_owned()
-        } else {
-            text
-        }
-    };
-    let build = match findings.build {
-        "debug" => "debug: unusably slow; build with --release".to_owned(),
-        build => build.to_owned(),
-    };
-    let mut rows = vec![
-        ("gradus", format!("{} ({build})", machine.gradus)),
-        (
-            "burn, rustc",
-            format!("{}, {}", machine.burn, machine.rustc),
-        ),
-        ("system", machine.os.clone()),
-        (
-            "processor",
-            format!("{}, {} cores", machine.cpu, machine.cores),
-        ),
-        ("vectors", or_none(findings.cpu_features.join(", "))),
-        ("memory", bytes(machine.memory_bytes)),
-        ("devices", or_none(devices.join(", "))),
-        (
-            "auto takes",
-            findings
-                .auto
-                .clone()
-                .unwrap_or_else(|| "nothing".to_owned()),
-        ),
-        ("not built in", or_none(absent.join(", "))),
-    ];
-    if let Some(speed) = &findings.speed {
-        rows.push((
-            "speed",
-            format!(
-                "{:.0} GFLOP/s in matrix products on {}, {:.1} GB/s of memory in one thread",
-                speed.gemm_gflops, speed.device, speed.memory_gb_per_second
-            ),
-        ));
-    }
-    let cache = findings.cache.as_ref().map_or_else(
-        || "none: give --data-dir or set GRADUS_DATA".to_owned(),
-        |cache| cache.display().to_string(),
-    );
-    rows.push(("data folder", cache));
-    rows.push(("shapes", "built in".to_owned()));
-    for data in &findings.data {
-        let place = match &data.path {
-            Some(path) => path.display().to_string(),
-            None => format!("not here; gradus data fetch {}", data.name),
-        };
-        rows.push((data.name, place));
-    }
-    output::pairs(&rows)
 }
 
 /// The vector instructions that the CPU backend can use, as far as this build knows to ask.
@@ -193,32 +148,19 @@ fn cpu_features() -> Vec<&'static str> {
         .collect()
 }
 
-const SIDE: usize = 768;
 const BYTES: usize = 64 << 20;
 
-fn measure(device: &Device, name: String) -> Speed {
-    let random = || Tensor::<2>::random([SIDE, SIDE], Distribution::Uniform(-1.0, 1.0), device);
-    let (a, b) = (random(), random());
-    // Reading one number back waits for the device.
-    let product = || _ = black_box(a.clone().matmul(b.clone()).slice([0..1, 0..1]).into_data());
+/// Main memory in one thread, best of eight after one that warms up, in GB/s.
+fn memory() -> f64 {
     let source = vec![1u8; BYTES];
     let mut target = vec![0u8; BYTES];
-    let mut copy = || black_box(&mut target).copy_from_slice(black_box(&source));
-    Speed {
-        device: name,
-        gemm_gflops: 2.0 * (SIDE as f64).powi(3) / best(8, product) / 1e9,
-        memory_gb_per_second: 2.0 * BYTES as f64 / best(8, &mut copy) / 1e9,
-    }
-}
-
-/// The shortest of `rounds` runs in seconds; the first, which warms up, is left out.
-fn best(rounds: usize, mut work: impl FnMut()) -> f64 {
-    work();
-    (0..rounds)
+    let best = (0..9)
         .map(|_| {
             let start = Instant::now();
-            work();
+            black_box(&mut target).copy_from_slice(black_box(&source));
             start.elapsed().as_secs_f64()
         })
-        .fold(f64::INFINITY, f64::min)
+        .skip(1)
+        .fold(f64::INFINITY, f64::min);
+    2.0 * BYTES as f64 / best / 1e9
 }

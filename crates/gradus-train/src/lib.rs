@@ -24,11 +24,12 @@
 //! | [`RunDir`], [`checkpoint`] | the run folder, exact resume |
 //! | [`mod@evaluate`] | accuracy, confusion matrix, worst mistakes |
 //! | [`weights`], [`SavedModel`] | named tensors, safetensors files |
-//! | [`device()`] | choosing a backend by name |
+//! | [`device()`], [`mod@device`] | choosing a backend by name; whether it works |
 
 pub mod batch_size;
 pub mod checkpoint;
 pub mod config;
+pub mod device;
 pub mod evaluate;
 pub mod event;
 pub mod files;
@@ -38,7 +39,6 @@ pub mod weights;
 
 mod averaged;
 mod close;
-mod device;
 mod error;
 mod finish;
 mod freeze;
