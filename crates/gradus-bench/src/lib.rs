@@ -17,6 +17,8 @@
 //!
 //! `gradus bench optimizers` is [`optimizers::Measurement::run`]: what every optimizer reaches on the
 //! built-in images.
+//!
+//! `gradus parity` is [`parity::run`]: the same run on several devices, operation by operation.
 
 pub mod backends;
 mod child;
@@ -26,6 +28,7 @@ mod memory;
 mod model;
 pub mod optim;
 pub mod optimizers;
+pub mod parity;
 mod peaks;
 mod peer;
 pub mod performance;

@@ -7,6 +7,8 @@ mod profile;
 mod report;
 mod step;
 
+pub(crate) use step::positive;
+
 use clap::{Args, Subcommand};
 use gradus_bench::optim::{Report, Settings, measure};
 use gradus_optim::OptimizerConfig;

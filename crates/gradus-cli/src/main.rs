@@ -22,6 +22,7 @@ mod list;
 mod numbers;
 mod optim;
 mod output;
+mod parity;
 mod predict;
 mod presets;
 mod report;
@@ -67,6 +68,7 @@ enum Verb {
     List(list::ListArgs),
     Optim(Box<optim::OptimArgs>),
     Bench(bench::BenchArgs),
+    Parity(Box<parity::ParityArgs>),
     Data(data::DataArgs),
     Doctor(doctor::DoctorArgs),
     Completions(completions::CompletionsArgs),
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         Verb::List(args) => list::run(args),
         Verb::Optim(args) => optim::run(args),
         Verb::Bench(args) => bench::run(args),
+        Verb::Parity(args) => parity::run(args),
         Verb::Data(args) => data::run(args),
         Verb::Doctor(args) => doctor::run(args),
         Verb::Completions(args) => completions::run(args),

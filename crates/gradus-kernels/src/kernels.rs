@@ -272,6 +272,11 @@ pub trait Kernels: Backend {
     fn sum_of(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
         Self::float_add(a, b)
     }
+
+    /// The same tensor in the order of memory that results of these operations have.
+    fn in_order(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        x
+    }
 }
 
 #[cfg(feature = "ndarray")]

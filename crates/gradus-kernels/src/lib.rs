@@ -14,6 +14,7 @@
 //! - [`cpu`]: the kernels themselves, functions over slices, which know nothing of Burn
 //! - [`memory`]: the pool that their results come from
 //! - [`profile`]: what each operation took
+//! - [`trace`]: what each operation computed
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor, ops::ConvOptions};
@@ -36,6 +37,8 @@ pub mod memory;
 mod ops;
 pub mod profile;
 mod tensor;
+pub mod trace;
+mod traced;
 
 pub use cpu::Precision;
 pub use cpu::activation::Act;

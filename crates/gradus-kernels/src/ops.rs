@@ -7,7 +7,9 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 use burn::tensor::Tensor;
 
 use crate::cpu::activation::Act;
-use crate::kernels::{ChannelMap, Convolution, CrossEntropy, Kernels, Windows};
+use crate::kernels::{ChannelMap, Convolution, CrossEntropy, Windows};
+use crate::trace::Call;
+use crate::traced::forward;
 
 /// A tensor that an operation may do without.
 #[derive(ExtensionType, Clone, Debug)]
@@ -136,7 +138,7 @@ macro_rules! plain {
                 bias: Maybe<Self>,
                 how: Convolution,
             ) -> FloatTensor<Self> {
-                <Self as Kernels>::convolve(x, weight, bias.into_option(), &how)
+                forward::convolve::<Self>(Call::next(), x, weight, bias.into_option(), &how)
             }
 
             fn batch_normalisation(
@@ -148,7 +150,7 @@ macro_rules! plain {
                 act: Act,
             ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
                 let map = channel_map(x, gamma, beta, residual, act);
-                let (y, moments) = <Self as Kernels>::normalise(map, epsilon);
+                let (y, moments) = forward::normalise::<Self>(Call::next(), map, epsilon);
                 (y, moments.mean, moments.variance)
             }
 
@@ -159,15 +161,16 @@ macro_rules! plain {
                 residual: Maybe<Self>,
                 act: Act,
             ) -> FloatTensor<Self> {
-                <Self as Kernels>::scale_shift(channel_map(x, scale, shift, residual, act))
+                let map = channel_map(x, scale, shift, residual, act);
+                forward::scale_shift::<Self>(Call::next(), map)
             }
 
             fn activated(x: FloatTensor<Self>, act: Act) -> FloatTensor<Self> {
-                <Self as Kernels>::activate(x, act)
+                forward::activate::<Self>(Call::next(), x, act)
             }
 
             fn max_pooling(x: FloatTensor<Self>, windows: Windows) -> FloatTensor<Self> {
-                <Self as Kernels>::max_pooled(x, windows, false).0
+                forward::max_pooled::<Self>(Call::next(), x, windows, false).0
             }
 
             fn avg_pooling(
@@ -175,11 +178,11 @@ macro_rules! plain {
                 windows: Windows,
                 count_padding: bool,
             ) -> FloatTensor<Self> {
-                <Self as Kernels>::avg_pooled(x, windows, count_padding)
+                forward::avg_pooled::<Self>(Call::next(), x, windows, count_padding)
             }
 
             fn global_mean(x: FloatTensor<Self>) -> FloatTensor<Self> {
-                <Self as Kernels>::image_mean(x)
+                forward::image_mean::<Self>(Call::next(), x)
             }
 
             fn subsampling(
@@ -187,7 +190,7 @@ macro_rules! plain {
                 stride: usize,
                 channels: usize,
             ) -> FloatTensor<Self> {
-                <Self as Kernels>::subsampled(x, stride, channels)
+                forward::subsampled::<Self>(Call::next(), x, stride, channels)
             }
 
             fn softmax_cross_entropy(
@@ -195,7 +198,7 @@ macro_rules! plain {
                 targets: IntTensor<Self>,
                 how: CrossEntropy,
             ) -> FloatTensor<Self> {
-                <Self as Kernels>::cross_entropy(logits, targets, &how, false).0
+                forward::cross_entropy::<Self>(Call::next(), logits, targets, &how, false).0
             }
 
             fn linear_layer(
@@ -204,7 +207,8 @@ macro_rules! plain {
                 bias: Maybe<Self>,
                 act: Act,
             ) -> FloatTensor<Self> {
-                <Self as Kernels>::linear_act(x, weight, bias.into_option(), act, false).0
+                let call = Call::next();
+                forward::linear_act::<Self>(call, x, weight, bias.into_option(), act, false).0
             }
 
             fn forked(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {

@@ -102,7 +102,7 @@ impl From<PeerArg> for PeerKind {
 }
 
 /// A number from 1 on.
-pub(super) fn positive(text: &str) -> Result<usize, String> {
+pub(crate) fn positive(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..) => Ok(number),
         _ => Err("expected a whole number from 1 on".to_owned()),

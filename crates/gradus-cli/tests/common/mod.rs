@@ -69,6 +69,7 @@ pub(crate) fn train(folder: &Path, more: &[&str]) -> Value {
 }
 
 /// Runs `arguments`, which must fail with `code`, and returns stderr.
+#[allow(dead_code, reason = "not every test file reads stderr alone")]
 pub(crate) fn fails(folder: &Path, code: i32, arguments: &[&str]) -> String {
     let output = gradus(folder)
         .args(arguments)

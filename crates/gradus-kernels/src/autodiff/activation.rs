@@ -10,13 +10,15 @@ use burn::backend::tensor::FloatTensor;
 use super::record;
 use crate::cpu::activation::Act;
 use crate::kernels::Kernels;
+use crate::trace::Call;
+use crate::traced::{forward, gradient};
 
 #[derive(Debug)]
 struct Activate;
 
 impl<B: Kernels> Backward<B, 1> for Activate {
-    /// x and f.
-    type State = (FloatTensor<B>, Act);
+    /// x, f and the call.
+    type State = (FloatTensor<B>, Act, Call);
 
     fn backward(
         self,
@@ -24,9 +26,9 @@ impl<B: Kernels> Backward<B, 1> for Activate {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let (x, act) = ops.state;
+        let (x, act, call) = ops.state;
         unary::<B, _>(ops.parents, ops.node, grads, |dy| {
-            B::activate_gradient(x, dy, act)
+            gradient::activate::<B>(call, x, dy, act)
         });
     }
 }
@@ -36,6 +38,7 @@ pub(super) fn forward<B: Kernels, C: CheckpointStrategy>(
     act: Act,
 ) -> FloatTensor<Autodiff<B, C>> {
     let (x, node) = x.into_parts();
-    let y = B::activate(x.clone(), act);
-    record::<B, C, _, 1>(Activate, [node], || (x, act), y)
+    let call = Call::next();
+    let y = forward::activate::<B>(call, x.clone(), act);
+    record::<B, C, _, 1>(Activate, [node], || (x, act, call), y)
 }

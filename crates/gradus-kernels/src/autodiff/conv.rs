@@ -11,6 +11,8 @@ use burn::tensor::Shape;
 
 use super::record;
 use crate::kernels::{Convolution, Kernels};
+use crate::trace::Call;
+use crate::traced::{forward, gradient};
 
 #[derive(Debug)]
 struct Convolve;
@@ -23,6 +25,7 @@ struct State<B: Kernels> {
     weight: Option<FloatTensor<B>>,
     shapes: [Shape; 2],
     how: Convolution,
+    call: Call,
 }
 
 /// N = 2 parents, or 3 with a bias.
@@ -41,19 +44,20 @@ impl<B: Kernels, const N: usize> Backward<B, N> for Convolve {
             weight,
             shapes: [x_shape, weight_shape],
             how,
+            call,
         } = ops.state;
         let mut parents = ops.parents.into_iter();
         let mut parent = || parents.next().flatten();
         if let (Some(node), Some(weight)) = (parent(), weight) {
-            let dx = B::convolve_input_gradient(x_shape, weight, dy.clone(), &how);
+            let dx = gradient::convolve_input::<B>(call, x_shape, weight, dy.clone(), &how);
             grads.register::<B>(node.id, dx);
         }
         if let (Some(node), Some(x)) = (parent(), x) {
-            let dw = B::convolve_weight_gradient(x, weight_shape, dy.clone(), &how);
+            let dw = gradient::convolve_weight::<B>(call, x, weight_shape, dy.clone(), &how);
             grads.register::<B>(node.id, dw);
         }
         if let Some(node) = parent() {
-            grads.register::<B>(node.id, B::sum_positions(dy));
+            grads.register::<B>(node.id, gradient::sum_positions_of::<B>(call, dy));
         }
     }
 }
@@ -64,7 +68,9 @@ pub(super) fn forward<B: Kernels, C: CheckpointStrategy>(
     bias: Option<FloatTensor<Autodiff<B, C>>>,
     how: Convolution,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let y = B::convolve(
+    let call = Call::next();
+    let y = forward::convolve::<B>(
+        call,
         x.primitive().clone(),
         weight.primitive().clone(),
         bias.as_ref().map(|b| b.primitive().clone()),
@@ -75,6 +81,7 @@ pub(super) fn forward<B: Kernels, C: CheckpointStrategy>(
         weight: x.is_tracked().then(|| weight.primitive().clone()),
         shapes: [x.primitive().shape(), weight.primitive().shape()],
         how,
+        call,
     };
     let (x_node, weight_node) = (x.node(), weight.node());
     match &bias {

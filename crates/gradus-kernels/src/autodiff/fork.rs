@@ -21,6 +21,8 @@ use burn::backend::tensor::FloatTensor;
 
 use super::record;
 use crate::kernels::Kernels;
+use crate::trace::Call;
+use crate::traced::gradient;
 
 /// The sum of the gradients that have arrived.
 type Sum<B> = Arc<Mutex<Option<FloatTensor<B>>>>;
@@ -53,7 +55,7 @@ impl<B: Kernels> Backward<B, 1> for Gather {
 struct Branch;
 
 impl<B: Kernels> Backward<B, 1> for Branch {
-    type State = Sum<B>;
+    type State = (Sum<B>, Call);
 
     fn backward(
         self,
@@ -61,10 +63,11 @@ impl<B: Kernels> Backward<B, 1> for Branch {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let mut sum = ops.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (sum, call) = ops.state;
+        let mut sum = sum.lock().unwrap_or_else(PoisonError::into_inner);
         let mine = grads.consume::<B>(&ops.node);
         *sum = Some(match sum.take() {
-            Some(other) => B::sum_of(other, mine),
+            Some(other) => gradient::sum_of::<B>(call, other, mine),
             None => mine,
         });
     }
@@ -81,6 +84,8 @@ pub(super) fn forward<B: Kernels, C: CheckpointStrategy>(
     let state = || sum.clone();
     let (value, node) = x.into_parts();
     let gathered = record::<B, C, _, 1>(Gather, [node], state, value.clone());
+    let call = Call::next();
+    let state = || (sum.clone(), call);
     let branch = || record::<B, C, _, 1>(Branch, [gathered.node()], state, value.clone());
     (branch(), branch())
 }

@@ -10,13 +10,15 @@ use burn::backend::tensor::FloatTensor;
 use super::record;
 use crate::cpu::activation::Act;
 use crate::kernels::{Kernels, LinearState};
+use crate::trace::Call;
+use crate::traced::{forward, gradient};
 
 #[derive(Debug)]
 struct Linear;
 
 /// N = 2 parents, or 3 with a bias.
 impl<B: Kernels, const N: usize> Backward<B, N> for Linear {
-    type State = LinearState<B>;
+    type State = (LinearState<B>, Call);
 
     fn backward(
         self,
@@ -27,7 +29,8 @@ impl<B: Kernels, const N: usize> Backward<B, N> for Linear {
         let dy = grads.consume::<B>(&ops.node);
         let mut parents = ops.parents.into_iter();
         let parents: [_; 3] = std::array::from_fn(|_| parents.next().flatten());
-        let found = B::linear_act_gradient(ops.state, dy, parents[2].is_some());
+        let (state, call) = ops.state;
+        let found = gradient::linear_act::<B>(call, state, dy, parents[2].is_some());
         for (node, gradient) in parents.into_iter().zip(found) {
             if let (Some(node), Some(gradient)) = (node, gradient) {
                 grads.register::<B>(node.id, gradient);
@@ -43,18 +46,23 @@ pub(super) fn forward<B: Kernels, C: CheckpointStrategy>(
     act: Act,
 ) -> FloatTensor<Autodiff<B, C>> {
     let tracked = x.is_tracked() || weight.is_tracked() || bias.is_some_and(|b| b.is_tracked());
-    let (y, z) = B::linear_act(
+    let call = Call::next();
+    let (y, z) = forward::linear_act::<B>(
+        call,
         x.primitive().clone(),
         weight.primitive().clone(),
         bias.map(|b| b.primitive().clone()),
         act,
         tracked,
     );
-    let state = || LinearState {
-        x: weight.is_tracked().then(|| x.primitive().clone()),
-        weight: x.is_tracked().then(|| weight.primitive().clone()),
-        z,
-        act,
+    let state = || {
+        let state = LinearState {
+            x: weight.is_tracked().then(|| x.primitive().clone()),
+            weight: x.is_tracked().then(|| weight.primitive().clone()),
+            z,
+            act,
+        };
+        (state, call)
     };
     match bias {
         Some(bias) => {

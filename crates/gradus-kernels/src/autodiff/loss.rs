@@ -5,18 +5,19 @@ use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, unary};
 use burn::backend::tensor::{FloatTensor, IntTensor};
-use burn::backend::{Autodiff, AutodiffBackend, TensorMetadata};
-use burn::tensor::Shape;
+use burn::backend::{Autodiff, AutodiffBackend};
 
 use super::record;
 use crate::kernels::{CrossEntropy, Kernels};
+use crate::trace::Call;
+use crate::traced::{forward, gradient as traced};
 
 #[derive(Debug)]
 struct Loss;
 
 impl<B: Kernels> Backward<B, 1> for Loss {
-    /// ∂ℓ/∂s, `[N, K]`.
-    type State = FloatTensor<B>;
+    /// ∂ℓ/∂s, `[N, K]`, and the call.
+    type State = (FloatTensor<B>, Call);
 
     fn backward(
         self,
@@ -24,10 +25,9 @@ impl<B: Kernels> Backward<B, 1> for Loss {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let gradient = ops.state;
+        let (gradient, call) = ops.state;
         unary::<B, _>(ops.parents, ops.node, grads, |dy| {
-            let rows = dy.shape()[0];
-            B::float_mul(gradient, B::float_reshape(dy, Shape::from([rows, 1])))
+            traced::cross_entropy::<B>(call, gradient, dy)
         });
     }
 }
@@ -39,8 +39,9 @@ pub(super) fn cross_entropy<B: Kernels, C: CheckpointStrategy>(
 ) -> FloatTensor<Autodiff<B, C>> {
     let tracked = logits.is_tracked();
     let (logits, node) = logits.into_parts();
-    match B::cross_entropy(logits, targets, how, tracked) {
-        (losses, Some(gradient)) => record::<B, C, _, 1>(Loss, [node], || gradient, losses),
+    let call = Call::next();
+    match forward::cross_entropy::<B>(call, logits, targets, how, tracked) {
+        (losses, Some(gradient)) => record::<B, C, _, 1>(Loss, [node], || (gradient, call), losses),
         (losses, None) => <Autodiff<B, C> as AutodiffBackend>::from_inner(losses),
     }
 }

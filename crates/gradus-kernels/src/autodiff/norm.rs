@@ -13,6 +13,8 @@ use burn::backend::tensor::FloatTensor;
 use super::record;
 use crate::cpu::activation::Act;
 use crate::kernels::{ChannelGradients, ChannelMap, Kernels, Moments};
+use crate::trace::Call;
+use crate::traced::{forward, gradient};
 
 /// What a map of channels is made of, on the tape.
 pub(super) struct Inputs<B: Kernels, C: CheckpointStrategy> {
@@ -83,6 +85,7 @@ struct State<B: Kernels> {
     map: ChannelMap<B>,
     /// μ, v and ε, if the map is a normalisation.
     moments: Option<(Moments<B>, f64)>,
+    call: Call,
 }
 
 #[derive(Debug)]
@@ -101,12 +104,13 @@ impl<B: Kernels, const N: usize> Backward<B, N> for Map {
         let dy = grads.consume::<B>(&ops.node);
         let mut parents = ops.parents.into_iter();
         let [x, scale, shift, residual] = std::array::from_fn(|_| parents.next().flatten());
-        let State { map, moments } = ops.state;
+        let State { map, moments, call } = ops.state;
+        let of_residual = residual.is_some();
         let found = match moments {
             Some((moments, epsilon)) => {
-                B::normalise_gradient(map, moments, epsilon, dy, residual.is_some())
+                gradient::normalise::<B>(call, map, moments, epsilon, dy, of_residual)
             }
-            None => B::scale_shift_gradient(map, dy, residual.is_some()),
+            None => gradient::scale_shift::<B>(call, map, dy, of_residual),
         };
         let ChannelGradients {
             x: dx,
@@ -133,10 +137,12 @@ pub(super) fn normalise<B: Kernels, C: CheckpointStrategy>(
     FloatTensor<Autodiff<B, C>>,
     FloatTensor<Autodiff<B, C>>,
 ) {
-    let (y, moments) = B::normalise(inputs.map(), epsilon);
+    let call = Call::next();
+    let (y, moments) = forward::normalise::<B>(call, inputs.map(), epsilon);
     let state = || State {
         map: inputs.kept(),
         moments: Some((moments.clone(), epsilon)),
+        call,
     };
     let y = inputs.record(Map, state, y);
     let off_tape = <Autodiff<B, C> as AutodiffBackend>::from_inner;
@@ -146,10 +152,12 @@ pub(super) fn normalise<B: Kernels, C: CheckpointStrategy>(
 pub(super) fn scale_shift<B: Kernels, C: CheckpointStrategy>(
     inputs: &Inputs<B, C>,
 ) -> FloatTensor<Autodiff<B, C>> {
-    let y = B::scale_shift(inputs.map());
+    let call = Call::next();
+    let y = forward::scale_shift::<B>(call, inputs.map());
     let state = || State {
         map: inputs.kept(),
         moments: None,
+        call,
     };
     inputs.record(Map, state, y)
 }

@@ -11,13 +11,15 @@ use burn::tensor::Shape;
 
 use super::record;
 use crate::kernels::{Kernels, Windows};
+use crate::trace::Call;
+use crate::traced::{forward, gradient};
 
 #[derive(Debug)]
 struct MaxPool;
 
 impl<B: Kernels> Backward<B, 1> for MaxPool {
-    /// Shape of x, places of the maxima, windows.
-    type State = (Shape, IntTensor<B>, Windows);
+    /// Shape of x, places of the maxima, windows, the call.
+    type State = (Shape, IntTensor<B>, Windows, Call);
 
     fn backward(
         self,
@@ -25,9 +27,9 @@ impl<B: Kernels> Backward<B, 1> for MaxPool {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let (x, index, windows) = ops.state;
+        let (x, index, windows, call) = ops.state;
         unary::<B, _>(ops.parents, ops.node, grads, |dy| {
-            B::max_pooled_gradient(x, index, dy, windows)
+            gradient::max_pooled::<B>(call, x, index, dy, windows)
         });
     }
 }
@@ -38,8 +40,12 @@ pub(super) fn max<B: Kernels, C: CheckpointStrategy>(
 ) -> FloatTensor<Autodiff<B, C>> {
     let (shape, tracked) = (x.shape(), x.is_tracked());
     let (x, node) = x.into_parts();
-    match B::max_pooled(x, windows, tracked) {
-        (y, Some(index)) => record::<B, C, _, 1>(MaxPool, [node], || (shape, index, windows), y),
+    let call = Call::next();
+    match forward::max_pooled::<B>(call, x, windows, tracked) {
+        (y, Some(index)) => {
+            let state = || (shape, index, windows, call);
+            record::<B, C, _, 1>(MaxPool, [node], state, y)
+        }
         (y, None) => <Autodiff<B, C> as AutodiffBackend>::from_inner(y),
     }
 }
@@ -59,8 +65,8 @@ pub(super) enum Linear {
 struct Transposed;
 
 impl<B: Kernels> Backward<B, 1> for Transposed {
-    /// Shape of x, and the operation.
-    type State = (Shape, Linear);
+    /// Shape of x, the operation, the call.
+    type State = (Shape, Linear, Call);
 
     fn backward(
         self,
@@ -68,11 +74,13 @@ impl<B: Kernels> Backward<B, 1> for Transposed {
         grads: &mut Gradients,
         _checkpointer: &mut Checkpointer,
     ) {
-        let (x, operation) = ops.state;
+        let (x, operation, call) = ops.state;
         unary::<B, _>(ops.parents, ops.node, grads, |dy| match operation {
-            Linear::Average(windows, padding) => B::avg_pooled_gradient(x, dy, windows, padding),
-            Linear::Global => B::image_mean_gradient(x, dy),
-            Linear::Subsample(stride, _) => B::subsampled_gradient(x, dy, stride),
+            Linear::Average(windows, padding) => {
+                gradient::avg_pooled::<B>(call, x, dy, windows, padding)
+            }
+            Linear::Global => gradient::image_mean::<B>(call, x, dy),
+            Linear::Subsample(stride, _) => gradient::subsampled::<B>(call, x, dy, stride),
         });
     }
 }
@@ -83,10 +91,11 @@ pub(super) fn linear<B: Kernels, C: CheckpointStrategy>(
 ) -> FloatTensor<Autodiff<B, C>> {
     let shape = x.shape();
     let (x, node) = x.into_parts();
+    let call = Call::next();
     let y = match operation {
-        Linear::Average(windows, padding) => B::avg_pooled(x, windows, padding),
-        Linear::Global => B::image_mean(x),
-        Linear::Subsample(stride, channels) => B::subsampled(x, stride, channels),
+        Linear::Average(windows, padding) => forward::avg_pooled::<B>(call, x, windows, padding),
+        Linear::Global => forward::image_mean::<B>(call, x),
+        Linear::Subsample(stride, channels) => forward::subsampled::<B>(call, x, stride, channels),
     };
-    record::<B, C, _, 1>(Transposed, [node], || (shape, operation), y)
+    record::<B, C, _, 1>(Transposed, [node], || (shape, operation, call), y)
 }

@@ -9,13 +9,13 @@ use super::sum_positions;
 use crate::kernels::{ChannelGradients, ChannelMap, Moments};
 
 /// `[C]` as `[1, C, 1, 1]`.
-fn spread<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+pub(crate) fn spread<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let channels = x.shape()[0];
     B::float_reshape(x, Shape::from([1, channels, 1, 1]))
 }
 
 /// The mean over N, H and W, as `[1, C, 1, 1]`: the positions first, then the images.
-fn mean<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+pub(crate) fn mean<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let (batch, channels) = (x.shape()[0], x.shape()[1]);
     let positions = x.shape()[2] * x.shape()[3];
     let x = B::float_reshape(x, Shape::from([batch, channels, positions]));
@@ -24,7 +24,10 @@ fn mean<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
 }
 
 /// ρ = 1/√(v + ε).
-fn reciprocal_deviation<B: Backend>(variance: FloatTensor<B>, epsilon: f64) -> FloatTensor<B> {
+pub(crate) fn reciprocal_deviation<B: Backend>(
+    variance: FloatTensor<B>,
+    epsilon: f64,
+) -> FloatTensor<B> {
     B::float_recip(B::float_sqrt(B::float_add_scalar(
         variance,
         Scalar::Float(epsilon),

@@ -204,6 +204,13 @@ impl Kernels for Flex {
         }
     }
 
+    fn in_order(x: FlexTensor) -> FlexTensor {
+        match is_f32(&x) && x.layout().num_dims() == 4 {
+            true => channels_last(x),
+            false => x,
+        }
+    }
+
     fn sum_of(a: FlexTensor, b: FlexTensor) -> FlexTensor {
         use burn::backend::ops::FloatTensorOps;
         if !is_f32(&a) || a.layout().num_dims() != 4 {
