@@ -34,10 +34,9 @@ enum What {
     Other(Dtype, Vec<u8>),
 }
 
-fn broken(problem: impl ToString) -> BenchError {
+fn broken(problem: &safetensors::SafeTensorError) -> BenchError {
     BenchError::Train(TrainError::Weights(format!(
-        "the optimizer's state cannot be handed over: {}",
-        problem.to_string()
+        "the optimizer's state cannot be handed over: {problem}"
     )))
 }
 
@@ -49,8 +48,8 @@ fn decode<const W: usize>(bytes: &[u8], number: fn([u8; W]) -> f64) -> Vec<f64> 
 impl Slots {
     /// Reads a state.
     pub(super) fn read(bytes: &[u8]) -> Result<Self, BenchError> {
-        let (_, header) = SafeTensors::read_metadata(bytes).map_err(broken)?;
-        let file = SafeTensors::deserialize(bytes).map_err(broken)?;
+        let (_, header) = SafeTensors::read_metadata(bytes).map_err(|error| broken(&error))?;
+        let file = SafeTensors::deserialize(bytes).map_err(|error| broken(&error))?;
         let entries = file.iter().map(|(name, view)| {
             let last = name.rsplit(['/', '.']).next().unwrap_or_default();
             let fixed = ["memory", "numbers"].contains(&last);
@@ -88,11 +87,12 @@ impl Slots {
             .collect();
         let views = (stored.iter())
             .map(|(name, dtype, shape, bytes)| {
-                let view = TensorView::new(*dtype, shape.to_vec(), bytes).map_err(broken)?;
+                let view = TensorView::new(*dtype, shape.to_vec(), bytes)
+                    .map_err(|error| broken(&error))?;
                 Ok((*name, view))
             })
             .collect::<Result<Vec<_>, BenchError>>()?;
-        safetensors::serialize(views, self.metadata.clone()).map_err(broken)
+        safetensors::serialize(views, self.metadata.clone()).map_err(|error| broken(&error))
     }
 
     /// Every slot and number by name, such as `head.weight/momentum`.
