@@ -196,38 +196,40 @@ pub fn opens(device: &Device) -> Result<(), String> {
 ///
 /// # Errors
 /// As [`opens`].
-#[allow(
-    unused_variables,
-    reason = "without a GPU backend there is nothing to ask"
-)]
 pub fn adapter(device: &Device) -> Result<Option<Adapter>, String> {
-    #[cfg(any(
-        feature = "cpu",
-        feature = "cuda",
-        feature = "rocm",
-        feature = "metal",
-        feature = "vulkan",
-        feature = "wgpu"
-    ))]
-    return caught(|| {
-        Ok(device.identity().map(|identity| Adapter {
-            name: identity.name,
-            target: identity.fingerprint,
-            pci: identity
-                .physical
-                .and_then(|card| card.pci_address)
-                .map(|address| address.to_string()),
-        }))
-    });
-    #[cfg(not(any(
-        feature = "cpu",
-        feature = "cuda",
-        feature = "rocm",
-        feature = "metal",
-        feature = "vulkan",
-        feature = "wgpu"
-    )))]
-    Ok(None)
+    caught(|| Ok(identity(device)))
+}
+
+#[cfg(any(
+    feature = "cpu",
+    feature = "cuda",
+    feature = "rocm",
+    feature = "metal",
+    feature = "vulkan",
+    feature = "wgpu"
+))]
+fn identity(device: &Device) -> Option<Adapter> {
+    device.identity().map(|found| Adapter {
+        name: found.name,
+        target: found.fingerprint,
+        pci: found
+            .physical
+            .and_then(|card| card.pci_address)
+            .map(|address| address.to_string()),
+    })
+}
+
+/// The other backends are no cards.
+#[cfg(not(any(
+    feature = "cpu",
+    feature = "cuda",
+    feature = "rocm",
+    feature = "metal",
+    feature = "vulkan",
+    feature = "wgpu"
+)))]
+fn identity(_: &Device) -> Option<Adapter> {
+    None
 }
 
 /// Runs `work` on a device; a panic of Burn or of a driver becomes an error like any other.
