@@ -24,7 +24,7 @@
 //! # Features
 //!
 //! `flex` and `ndarray` (default) run on the CPU; `wgpu`, `vulkan`, `metal`, `cuda`, `rocm` and `cpu`
-//! add Burn's other backends. All are chosen at run time, by name: [`train::device`].
+//! add Burn's other backends. All are chosen at run time, by name: [`train::device()`].
 
 pub mod guide;
 pub mod prelude;
