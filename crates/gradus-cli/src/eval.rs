@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::bail;
 use clap::{Args, ValueEnum};
+use gradus_core::ranks::Ranks;
 use gradus_data::{DataSpec, Dataset};
 use gradus_train::evaluate::{Evaluation, Feed, evaluate};
 use gradus_train::{
@@ -193,6 +194,7 @@ fn measure(
         workers: config.data.workers,
         tta: config.evaluation.tta,
         stop: StopSignal::new(),
+        ranks: Ranks::alone(),
     };
     evaluate(
         &saved.model,

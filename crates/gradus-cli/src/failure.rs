@@ -48,8 +48,12 @@ pub(crate) fn usage(error: impl Into<anyhow::Error>) -> anyhow::Error {
 
 /// Runs a verb, says what went wrong and gives the exit code.
 pub(crate) fn exit_code(verb: impl FnOnce() -> Outcome) -> ExitCode {
-    let outcome = catch_unwind(AssertUnwindSafe(verb));
-    let code = match outcome {
+    ExitCode::from(code(verb))
+}
+
+/// [`exit_code`] as a number.
+pub(crate) fn code(verb: impl FnOnce() -> Outcome) -> u8 {
+    match catch_unwind(AssertUnwindSafe(verb)) {
         Ok(Ok(End::Done)) => 0,
         Ok(Ok(End::Incomplete)) => 1,
         Ok(Ok(End::Interrupted(signal))) => 128 + u8::try_from(signal).unwrap_or(2),
@@ -66,8 +70,7 @@ pub(crate) fn exit_code(verb: impl FnOnce() -> Outcome) -> ExitCode {
             say_bug();
             1
         }
-    };
-    ExitCode::from(code)
+    }
 }
 
 /// Prints `error: …` and a line `caused by: …` for every cause that says something new.

@@ -25,6 +25,7 @@ mod output;
 mod parity;
 mod predict;
 mod presets;
+mod ranks;
 mod report;
 mod screen;
 mod settings;

@@ -1,10 +1,14 @@
 //! `gradus train`: put a configuration together, train, report.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use anyhow::Context;
 use clap::Args;
+use gradus_core::ranks::Ranks;
+use gradus_data::Dataset;
+use gradus_nn::AnyModel;
 use gradus_train::{
     Ended, Resume, RunConfig, RunDir, StopSignal, Summary, TrainError, Trainer, batch_size,
     build_model, device, fitted,
@@ -14,9 +18,10 @@ use serde_json::json;
 use crate::args::{Speech, path};
 use crate::failure::{End, Outcome, usage};
 use crate::numbers::{count, counted, duration, percent};
+use crate::ranks::Party;
 use crate::screen::Screen;
 use crate::settings::Settings;
-use crate::{data, interrupt, list, output};
+use crate::{data, interrupt, list, output, ranks};
 
 /// Train a classifier; ends with its test accuracy and a report
 ///
@@ -35,10 +40,31 @@ Examples:
   gradus train --optimizer 'adamw(lr=3e-3)' --schedule cosine --epochs 20
   gradus train --config runs/first/config.toml --seed 7 --set data.augmentation.flip=random
   gradus train --resume last --out runs/first         go on after an interruption
+  mpirun -n 4 gradus train --batch-size 512           four processes, 128 images of a batch each
   gradus train --overfit 20 --epochs 50               can it learn 20 images by heart?")]
 pub(crate) struct TrainArgs {
     #[command(flatten)]
     settings: Settings,
+    /// Images per step of each process of mpirun, or device of --devices: R of them with N images each
+    /// are --batch-size R·N
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..),
+        conflicts_with = "batch_size",
+        help_heading = "Optimization"
+    )]
+    batch_size_per_rank: Option<u32>,
+    /// Share each batch among several devices of one kind, such as cuda:0,cuda:1. The result is that of one
+    /// device, up to rounding. Under mpirun each process takes one of them.
+    #[arg(
+        long,
+        value_name = "NAMES",
+        value_delimiter = ',',
+        conflicts_with = "device",
+        help_heading = "Run"
+    )]
+    devices: Vec<String>,
     /// The run folder [default: a new one under runs/]
     #[arg(long, value_name = "DIR", value_parser = path, help_heading = "Run")]
     out: Option<PathBuf>,
@@ -87,45 +113,55 @@ struct Plan {
 }
 
 pub(crate) fn run(args: &TrainArgs) -> Outcome {
-    let quiet = args.speech.quiet;
-    let Plan {
-        config,
-        dir,
-        resume,
-    } = plan(args)?;
+    Party::join()
+        .map_err(usage)?
+        .all(|ranks| train(args, ranks))
+}
+
+fn train(args: &TrainArgs, ranks: &Ranks) -> Outcome {
+    // Rank 0 speaks for all.
+    let quiet = args.speech.quiet || !ranks.is_first();
+    let devices = ranks::devices(&args.devices, ranks).map_err(usage)?;
+    let mut plan = plan_together(args, ranks, ranks.size().max(devices.len()))?;
+    if let Some(device) = devices.first() {
+        plan.config.device.clone_from(device);
+    }
     let stop = StopSignal::new();
     if !args.dry_run {
         interrupt::listen(stop.clone(), quiet)?;
     }
-    let (device, backend) = device(&config.device).map_err(usage)?;
-    let data = data::open(&config.data)?;
-    let config = fitted(&config, &data).map_err(usage)?;
-    let model = build_model(&config, &data, &device.autodiff()).map_err(usage)?;
+    let (_, backend) = device(&plan.config.device).map_err(usage)?;
+    let data = data::open(&plan.config.data)?;
+    plan.config = fitted(&plan.config, &data).map_err(usage)?;
+    let config = &plan.config;
     let summary = config
         .model
         .as_ref()
         .map(|model| model.summary())
         .transpose()
         .map_err(usage)?;
-    let multiply_adds = summary.as_ref().map_or(0, |summary| summary.multiply_adds);
-    let mut trainer = Trainer::new(config.clone(), data)
-        .map_err(usage)?
-        .multiply_adds(multiply_adds)
-        .stop_signal(stop);
+    let job = Job {
+        plan: &plan,
+        data: &data,
+        stop,
+        multiply_adds: summary.as_ref().map_or(0, |summary| summary.multiply_adds),
+        quiet,
+    };
     if args.dry_run {
-        return dry_run(args, &config, &backend, trainer.batches(), summary.as_ref());
+        if !ranks.is_first() {
+            return Ok(End::Done);
+        }
+        let (trainer, _) = job.trainer(ranks.clone(), &config.device)?;
+        return dry_run(args, config, &backend, trainer.batches(), summary.as_ref());
     }
-    if let Some(dir) = dir {
-        trainer = trainer.out(dir);
-    }
-    if let Some(resume) = resume {
-        trainer = trainer.resume(resume);
-    }
-    if !quiet {
-        trainer = trainer.subscribe(Screen::new(multiply_adds));
-    }
-    let outcome = trainer.fit(model)?;
+    let outcome = match devices.len() {
+        0 | 1 => job.fit(ranks.clone(), &config.device)?,
+        _ => job.fit_on(&devices)?,
+    };
     match outcome.ended {
+        // Rank 0 has said it.
+        Ended::Interrupted { signal, .. } if !ranks.is_first() => Ok(End::Interrupted(signal)),
+        Ended::Finished(_) if !ranks.is_first() => Ok(End::Done),
         Ended::Interrupted { signal, step } => {
             let folder = outcome.run_dir.display();
             output::say(
@@ -147,10 +183,107 @@ pub(crate) fn run(args: &TrainArgs) -> Outcome {
     }
 }
 
+/// What every rank of this process needs for its part.
+struct Job<'a> {
+    plan: &'a Plan,
+    data: &'a Dataset,
+    stop: StopSignal,
+    multiply_adds: u64,
+    quiet: bool,
+}
+
+impl Job<'_> {
+    /// The trainer of one rank, and its model.
+    fn trainer(&self, ranks: Ranks, name: &str) -> anyhow::Result<(Trainer, AnyModel)> {
+        let mut config = self.plan.config.clone();
+        name.clone_into(&mut config.device);
+        let (device, _) = device(name).map_err(usage)?;
+        let model = build_model(&config, self.data, &device.autodiff()).map_err(usage)?;
+        let first = ranks.is_first();
+        let mut trainer = Trainer::new(config, self.data.clone())
+            .map_err(usage)?
+            .multiply_adds(self.multiply_adds)
+            .stop_signal(self.stop.clone())
+            .ranks(ranks);
+        if let Some(dir) = &self.plan.dir {
+            trainer = trainer.out(dir);
+        }
+        if let Some(resume) = &self.plan.resume {
+            trainer = trainer.resume(resume.clone());
+        }
+        if first && !self.quiet {
+            trainer = trainer.subscribe(Screen::new(self.multiply_adds));
+        }
+        Ok((trainer, model))
+    }
+
+    /// Trains on the device called `name`.
+    fn fit(&self, ranks: Ranks, name: &str) -> anyhow::Result<gradus_train::Outcome<AnyModel>> {
+        let (trainer, model) = self.trainer(ranks, name)?;
+        trainer.fit(model).map_err(|error| match error {
+            error @ TrainError::Config { .. } => usage(error),
+            error => error.into(),
+        })
+    }
+
+    /// Trains on several devices, with a thread for each.
+    fn fit_on(&self, devices: &[String]) -> anyhow::Result<gradus_train::Outcome<AnyModel>> {
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = gradus_core::ranks::threads(devices.len())
+                .into_iter()
+                .zip(devices)
+                .map(|(rank, device)| {
+                    scope.spawn(move || {
+                        // It may fail before its trainer would say so.
+                        let _leaving = rank.leaving();
+                        self.fit(rank.clone(), device)
+                    })
+                })
+                .collect();
+            let mut outcomes = Vec::new();
+            for thread in threads {
+                outcomes.push(thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            // Of several errors the one that the others are the consequence of.
+            let cause = outcomes.iter().position(|outcome| {
+                let error = outcome.as_ref().err();
+                let error = error.map(|error| error.downcast_ref::<TrainError>());
+                error.is_some_and(|error| !matches!(error, Some(TrainError::Ranks(_))))
+            });
+            outcomes.swap_remove(cause.unwrap_or(0))
+        })
+    }
+}
+
+/// The plan of rank 0, which alone looks at the run folder.
+fn plan_together(args: &TrainArgs, ranks: &Ranks, size: usize) -> anyhow::Result<Plan> {
+    let mut own = None;
+    let told = ranks.from_first(|| {
+        let plan = own.insert(plan(args, size)?);
+        let told = (plan.config.to_toml()?, plan.resume.is_some());
+        Ok::<_, anyhow::Error>(serde_json::to_vec(&told)?)
+    })?;
+    if let Some(plan) = own {
+        return Ok(plan);
+    }
+    let (config, resumes): (String, bool) = serde_json::from_slice(&told)?;
+    Ok(Plan {
+        config: toml::from_str(&config)?,
+        dir: None,
+        resume: resumes.then_some(Resume::Last),
+    })
+}
+
 /// The configuration and the run folder, from what was typed and, for a run that goes on, from what
 /// it was begun with.
-fn plan(args: &TrainArgs) -> anyhow::Result<Plan> {
-    let fresh = || args.settings.fresh().map_err(usage);
+fn plan(args: &TrainArgs, ranks: usize) -> anyhow::Result<Plan> {
+    let sized = |mut config: RunConfig| {
+        if let Some(each) = args.batch_size_per_rank {
+            config.batch_size = each as usize * ranks;
+        }
+        config
+    };
+    let fresh = || args.settings.fresh().map(sized).map_err(usage);
     let out = args.out.clone();
     let (dir, resume) = match &args.resume {
         None => {
@@ -218,7 +351,7 @@ fn plan(args: &TrainArgs) -> anyhow::Result<Plan> {
         }
     };
     let saved = dir.config().map_err(usage)?;
-    let config = args.settings.over(&saved).map_err(usage)?;
+    let config = args.settings.over(&saved).map(sized).map_err(usage)?;
     let differences = saved.differences(&config)?;
     if !differences.is_empty() {
         return Err(usage(anyhow::anyhow!(

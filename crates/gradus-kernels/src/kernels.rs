@@ -138,6 +138,20 @@ pub trait Kernels: Backend {
         fallback::norm::normalise::<Self>(map, epsilon)
     }
 
+    /// The moments of a batch.
+    fn moments(x: FloatTensor<Self>) -> Moments<Self> {
+        fallback::norm::moments::<Self>(x)
+    }
+
+    /// [`normalise`](Self::normalise) with these moments in place of the batch's own.
+    fn normalise_by(
+        map: ChannelMap<Self>,
+        moments: &Moments<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        fallback::norm::normalise_by::<Self>(map, moments, epsilon)
+    }
+
     /// The gradients of [`normalise`](Self::normalise), through the moments too.
     fn normalise_gradient(
         map: ChannelMap<Self>,

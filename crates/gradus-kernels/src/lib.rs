@@ -32,6 +32,7 @@ pub mod cpu;
 mod fallback;
 #[cfg(feature = "flex")]
 mod flex;
+mod joint;
 mod kernels;
 pub mod memory;
 mod ops;
@@ -42,6 +43,7 @@ mod traced;
 
 pub use cpu::Precision;
 pub use cpu::activation::Act;
+pub use joint::Joint;
 pub use kernels::{
     ChannelGradients, ChannelMap, Convolution, CrossEntropy, Kernels, LinearState, Moments, Windows,
 };

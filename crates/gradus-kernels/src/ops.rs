@@ -7,7 +7,8 @@ use burn::backend::{Backend, ExtensionType, backend_extension};
 use burn::tensor::Tensor;
 
 use crate::cpu::activation::Act;
-use crate::kernels::{ChannelMap, Convolution, CrossEntropy, Windows};
+use crate::joint::Joint;
+use crate::kernels::{ChannelMap, Convolution, CrossEntropy, Kernels, Moments, Windows};
 use crate::trace::Call;
 use crate::traced::forward;
 
@@ -65,6 +66,20 @@ pub trait KernelOps: Backend {
         epsilon: f64,
         act: Act,
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Mean and biased variance of the batch, off the tape.
+    fn channel_moments(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// f(γ·x̂ + β + residual) with the moments of the batches of all ranks.
+    fn joint_normalisation(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        #[extension_type] residual: Maybe<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        how: Joint,
+    ) -> FloatTensor<Self>;
 
     /// f(x·scale + shift + residual).
     fn channel_map(
@@ -152,6 +167,25 @@ macro_rules! plain {
                 let map = channel_map(x, gamma, beta, residual, act);
                 let (y, moments) = forward::normalise::<Self>(Call::next(), map, epsilon);
                 (y, moments.mean, moments.variance)
+            }
+
+            fn channel_moments(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                let moments = <Self as Kernels>::moments(x);
+                (moments.mean, moments.variance)
+            }
+
+            fn joint_normalisation(
+                x: FloatTensor<Self>,
+                gamma: FloatTensor<Self>,
+                beta: FloatTensor<Self>,
+                residual: Maybe<Self>,
+                mean: FloatTensor<Self>,
+                variance: FloatTensor<Self>,
+                how: Joint,
+            ) -> FloatTensor<Self> {
+                let map = channel_map(x, gamma, beta, residual, how.act);
+                let moments = Moments { mean, variance };
+                <Self as Kernels>::normalise_by(map, &moments, how.epsilon)
             }
 
             fn channel_map(

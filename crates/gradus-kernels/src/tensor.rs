@@ -3,9 +3,11 @@
 use burn::backend::Dispatch;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Int, Tensor};
+use gradus_core::ranks::Ranks;
 
 use crate::cpu::Precision;
 use crate::cpu::activation::Act;
+use crate::joint::Joint;
 use crate::kernels::{Convolution, CrossEntropy, Windows};
 use crate::ops::KernelOps;
 
@@ -62,6 +64,8 @@ pub struct Normalised<const D: usize> {
     pub mean: Tensor<1>,
     /// v, the biased variance, `[C]`, off the tape.
     pub variance: Tensor<1>,
+    /// The numbers that each μ and v is a mean of: of all ranks together.
+    pub count: usize,
 }
 
 /// Batch normalisation with the statistics of the batch, and what follows it. x `[N, C, …]`, γ and β
@@ -71,7 +75,8 @@ pub struct Normalised<const D: usize> {
 /// μ = mean x,  v = mean (x − μ)²        over everything but the channels
 /// y = f(γ·(x − μ)/√(v + ε) + β + residual)
 /// ```
-/// The gradient goes through μ and v to x.
+/// The gradient goes through μ and v to x. Inside [`Ranks::during`] the means are over the batches of all
+/// ranks, and the gradient goes through them to the x of every rank.
 ///
 /// # Panics
 /// If the shapes do not fit.
@@ -89,8 +94,28 @@ pub fn batch_norm_act<const D: usize>(
     let gamma = gamma.unwrap_or_else(|| Tensor::ones([dims[1]], options));
     let beta = beta.unwrap_or_else(|| Tensor::zeros([dims[1]], options));
     check_channels("batch_norm_act", &dims, [&gamma, &beta], residual.as_ref());
+    let (x, count) = (as_images(x), dims[0] * dims[2..].iter().product::<usize>());
+    let ranks = Ranks::current();
+    if !ranks.is_alone() {
+        let joint = Joint::measure(x.clone(), count, ranks, epsilon, act);
+        let y = Dispatch::joint_normalisation(
+            x.into_dispatch(),
+            gamma.into_dispatch(),
+            beta.into_dispatch(),
+            residual.map(as_images).into(),
+            joint.mean.clone().into_dispatch(),
+            joint.variance.clone().into_dispatch(),
+            joint.how,
+        );
+        return Normalised {
+            output: from_images(Tensor::from_dispatch(y), dims),
+            mean: joint.mean,
+            variance: joint.variance,
+            count: joint.count,
+        };
+    }
     let (output, mean, variance) = Dispatch::batch_normalisation(
-        as_images(x).into_dispatch(),
+        x.into_dispatch(),
         gamma.into_dispatch(),
         beta.into_dispatch(),
         residual.map(as_images).into(),
@@ -101,6 +126,7 @@ pub fn batch_norm_act<const D: usize>(
         output: from_images(Tensor::from_dispatch(output), dims),
         mean: Tensor::from_dispatch(mean),
         variance: Tensor::from_dispatch(variance),
+        count,
     }
 }
 

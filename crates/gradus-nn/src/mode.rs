@@ -34,6 +34,8 @@ pub struct TrainMode {
     /// The step, counted from the start of the run: together with `seed` and the layer's own stream
     /// it determines every dropout mask.
     pub step: u64,
+    /// Where the rows at hand begin in the batch: 0, unless other ranks have others of its rows.
+    pub first_row: usize,
     /// Whether batch norm folds this batch into its running averages.
     pub update_statistics: bool,
 }
@@ -51,8 +53,19 @@ impl Mode {
         Self::Train(TrainMode {
             seed,
             step,
+            first_row: 0,
             update_statistics: true,
         })
+    }
+
+    /// The same mode for the rows of the batch from `first_row` on, where several ranks share a batch:
+    /// a row is dropped out as it would be in the whole batch. No change in the other modes.
+    #[must_use]
+    pub fn from_row(self, first_row: usize) -> Self {
+        match self {
+            Self::Eval | Self::Measure { .. } => self,
+            Self::Train(train) => Self::Train(TrainMode { first_row, ..train }),
+        }
     }
 
     /// Measures the statistics of batch norm anew, as averaged weights need it: the `batch`-th of the

@@ -12,6 +12,7 @@ use gradus_nn::{Classifier, Mode};
 
 use crate::evaluate::inputs;
 use crate::run::Run;
+use crate::share::Share;
 use crate::{TrainError, freeze, weights};
 
 /// No epoch has this number: its order is used for nothing else.
@@ -45,11 +46,12 @@ impl Run {
         if order.is_empty() {
             return Ok(model);
         }
+        let share = Share::of(order, size, &trainer.ranks);
         let loader = Loader::new(
             Arc::clone(&trainer.data.images),
             LoaderConfig {
-                order,
-                batch_size: size,
+                order: share.order,
+                batch_size: share.batch_size,
                 drop_last: true,
                 augmentation: None,
                 normalization: trainer.data.normalization.clone(),
@@ -63,7 +65,7 @@ impl Run {
         let copy = model.valid();
         let before = weights::collect(&copy);
         for (batch, number) in loader.zip(1..) {
-            if let Some(signal) = trainer.stop.requested() {
+            if let Some(signal) = trainer.stop_agreed()? {
                 return Err(TrainError::Interrupted(signal));
             }
             let _ = copy.forward(inputs(&mut batch?, &device), Mode::measure(number));

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use gradus_core::ranks::RankError;
 use gradus_nn::Classifier;
 use gradus_optim::schedules::PlateauMode;
 
@@ -16,6 +17,7 @@ impl Run {
     /// Validates, records and saves an epoch.
     pub(crate) fn close_epoch<M: Classifier>(&mut self, model: &M) -> Result<(), TrainError> {
         self.check_weights(model)?;
+        self.check_ranks(model)?;
         let sums = self.progress.sums;
         let averaged = self.averaged(model)?;
         let data = &self.trainer.data;
@@ -84,6 +86,29 @@ impl Run {
         }
     }
 
+    /// Every rank makes the same updates from the same gradients; that its weights are the same bits is
+    /// seen to once an epoch.
+    fn check_ranks<M: Classifier>(&self, model: &M) -> Result<(), TrainError> {
+        let ranks = &self.trainer.ranks;
+        if ranks.is_alone() {
+            return Ok(());
+        }
+        let mine = weights::sha256(&weights::to_safetensors(
+            &weights::collect(model),
+            &serde_json::Value::Null,
+        )?);
+        let first = ranks.from_first(|| Ok::<_, TrainError>(mine.clone().into_bytes()))?;
+        let apart = (first != mine.as_bytes()).then(|| ranks.rank() as i32);
+        match ranks.agree(apart)? {
+            None => Ok(()),
+            Some(rank) => Err(TrainError::Ranks(RankError(format!(
+                "after epoch {} the weights of rank {rank} are not those of rank 0. All ranks must run \
+                 the same program on devices and processors of one kind",
+                self.progress.epoch + 1
+            )))),
+        }
+    }
+
     fn epoch_record(&self, sums: &EpochSums, validation: Option<&Evaluation>) -> EpochRecord {
         let images = sums.images as f64;
         EpochRecord {
@@ -146,7 +171,10 @@ impl Run {
         self.check_weights(model)?;
         self.progress.seconds += self.started.elapsed().as_secs_f64();
         self.started = Instant::now();
-        self.progress.log_bytes = self.log.sync()?;
+        self.progress.log_bytes = self.sync_log()?;
+        if self.log.is_none() {
+            return Ok(());
+        }
         let checkpoint = Checkpoint {
             model: self.model_file(model)?,
             optimizer: self.optimizer.save(model)?,
@@ -193,12 +221,15 @@ impl Run {
             Err(TrainError::Interrupted(signal)) => return self.interrupted(model, signal),
             evaluation => evaluation?,
         };
-        files::write_json(&self.dir.join("evaluation.json"), &evaluation)?;
-        if let Some(filters) = finish::filters(&model, data.images.shape, &data.classes) {
-            files::write_json(&self.dir.join("filters.json"), &filters)?;
-        }
         let file = self.model_file(&model)?;
-        files::write(&self.dir.join(finish::MODEL_FILE), &file)?;
+        let writes = self.log.is_some();
+        if writes {
+            files::write_json(&self.dir.join("evaluation.json"), &evaluation)?;
+            if let Some(filters) = finish::filters(&model, data.images.shape, &data.classes) {
+                files::write_json(&self.dir.join("filters.json"), &filters)?;
+            }
+            files::write(&self.dir.join(finish::MODEL_FILE), &file)?;
+        }
 
         let history = &self.progress.history;
         let last = history.last();
@@ -239,9 +270,11 @@ impl Run {
             },
             weights_sha256: weights::sha256(&file),
         };
-        files::write_json(&self.dir.join("summary.json"), &summary)?;
+        if writes {
+            files::write_json(&self.dir.join("summary.json"), &summary)?;
+        }
         self.emit(&Event::Finished(summary.clone()))?;
-        self.log.sync()?;
+        self.sync_log()?;
         Ok(Outcome {
             model,
             ended: Ended::Finished(Box::new(summary)),

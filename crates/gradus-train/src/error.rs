@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use gradus_core::ranks::RankError;
+
 /// Everything that stops the trainer.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -75,6 +77,9 @@ pub enum TrainError {
     /// A signal arrived while something was measured. The trainer saves and ends the run in order.
     #[error("interrupted by signal {0}")]
     Interrupted(i32),
+    /// The ranks of a run cannot go on together.
+    #[error("{0}")]
+    Ranks(#[from] RankError),
     /// There is nothing to train on.
     #[error("{0}")]
     Empty(String),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use base64::Engine;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use gradus_core::ranks::Ranks;
 use gradus_data::{Batch, Images, Layout, Loader, LoaderConfig, Normalization};
 use gradus_nn::{Classifier, Loss, Mode};
 use serde::{Deserialize, Serialize};
@@ -113,6 +114,8 @@ pub struct Feed {
     pub tta: Tta,
     /// Ends the measurement after the batch at hand, with [`TrainError::Interrupted`].
     pub stop: StopSignal,
+    /// Who takes part: of every R batches in a row each of R ranks measures one, and all get the result.
+    pub ranks: Ranks,
 }
 
 /// The inputs of `batch` on `device`, `[N, C, H, W]`; in memory as the batch has them.
@@ -155,7 +158,8 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f64>, TrainError>
 ///
 /// # Errors
 /// [`TrainError::Empty`] without images, [`TrainError::OutputsNotFinite`] when the loss is no number,
-/// [`TrainError::Interrupted`] by the feed's stop signal; the loader's and the device's errors.
+/// [`TrainError::Interrupted`] by the feed's stop signal; the loader's, the device's and the ranks'
+/// errors.
 pub fn evaluate<M: Classifier>(
     model: &M,
     images: &Arc<Images>,
@@ -171,10 +175,15 @@ pub fn evaluate<M: Classifier>(
     let device = feed.device.clone().without_autodiff();
     let model = model.valid();
     let mut tally = Tally::new(classes.len());
-    let loader = Loader::new(
+    let ranks = &feed.ranks;
+    let mine = indices
+        .chunks(feed.batch_size.max(1))
+        .skip(ranks.rank())
+        .step_by(ranks.size());
+    let mut loader = Loader::new(
         Arc::clone(images),
         LoaderConfig {
-            order: indices,
+            order: mine.flatten().copied().collect(),
             batch_size: feed.batch_size,
             drop_last: false,
             augmentation: None,
@@ -184,15 +193,25 @@ pub fn evaluate<M: Classifier>(
             layout: Layout::ChannelsLast,
         },
     )?;
-    for batch in loader {
-        if let Some(signal) = feed.stop.requested() {
+    for round in indices.chunks(feed.batch_size * ranks.size()) {
+        if let Some(signal) = ranks.agree(feed.stop.requested())? {
             return Err(TrainError::Interrupted(signal));
         }
-        let mut batch = batch?;
-        let images = inputs(&mut batch, &device);
-        let logits = (feed.tta).mean(images, |view| model.forward(view, Mode::Eval));
-        let losses = loss.per_example(logits.clone(), targets(&batch, &device));
-        tally.add(&batch, &values(logits)?, &values(losses)?);
+        // Scores and losses of the round. What is another rank's is 0 here, and the sum puts it in.
+        let mut scores = vec![0.0; round.len() * classes.len()];
+        let mut losses = vec![0.0; round.len()];
+        if let Some(batch) = loader.next() {
+            let mut batch = batch?;
+            let images = inputs(&mut batch, &device);
+            let logits = (feed.tta).mean(images, |view| model.forward(view, Mode::Eval));
+            let each = loss.per_example(logits.clone(), targets(&batch, &device));
+            let first = ranks.rank() * feed.batch_size;
+            put(&mut scores, first * classes.len(), &values(logits)?);
+            put(&mut losses, first, &values(each)?);
+        }
+        ranks.sum(&mut scores)?;
+        ranks.sum(&mut losses)?;
+        tally.add(images, round, &scores, &losses);
     }
     if !tally.loss.is_finite() {
         return Err(TrainError::OutputsNotFinite {
@@ -204,6 +223,13 @@ pub fn evaluate<M: Classifier>(
         tta: feed.tta,
         ..tally.finish(images, split, classes)
     })
+}
+
+/// Writes `values` into `to` from `at` on.
+fn put(to: &mut [f64], at: usize, values: &[f64]) {
+    for (to, value) in to[at..].iter_mut().zip(values) {
+        *to = *value;
+    }
 }
 
 /// Class probabilities of already prepared inputs `[N, C, H, W]`, from the scores averaged over the views
@@ -285,10 +311,10 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, batch: &Batch, logits: &[f64], losses: &[f64]) {
+    fn add(&mut self, images: &Images, indices: &[u32], logits: &[f64], losses: &[f64]) {
         let classes = self.confusion.len();
         for (place, scores) in logits.chunks(classes).enumerate() {
-            let label = batch.labels[place] as usize;
+            let label = usize::from(images.label(indices[place] as usize));
             let predicted = argmax(scores);
             self.n += 1;
             self.loss += losses[place];
@@ -296,7 +322,7 @@ impl Tally {
             self.confusion[label][predicted] += 1;
             if predicted != label {
                 self.wrong.push(Wrong {
-                    index: batch.indices[place],
+                    index: indices[place],
                     label,
                     predicted,
                     probability: softmax(scores)[predicted],

@@ -25,6 +25,7 @@
 //! | [`mod@evaluate`] | accuracy, confusion matrix, worst mistakes |
 //! | [`weights`], [`SavedModel`] | named tensors, safetensors files |
 //! | [`device()`], [`mod@device`] | choosing a backend by name; whether it works |
+//! | `Mpi` | several processes for one run, with the feature `mpi`; [`Trainer::ranks`] takes them |
 
 pub mod batch_size;
 pub mod checkpoint;
@@ -46,14 +47,18 @@ mod guard;
 mod layers;
 mod precision;
 mod prepared;
+#[cfg(feature = "mpi")]
+mod processes;
 mod recipe;
 mod run;
 mod run_dir;
 mod saved;
+mod share;
 mod signal;
 mod solve;
 mod step;
 mod summary;
+mod together;
 mod trainer;
 
 pub use config::RunConfig;
@@ -63,6 +68,8 @@ pub use event::{Event, Subscriber};
 pub use finish::{Filters, MODEL_FILE, ModelInfo, filters};
 pub use freeze::FreezeConfig;
 pub use layers::Layers;
+#[cfg(feature = "mpi")]
+pub use processes::Mpi;
 pub use recipe::recipe;
 pub use run_dir::{DEFAULT_ROOT, RunDir};
 pub use saved::{SavedModel, Which, build_model, fitted};

@@ -57,6 +57,9 @@ pub struct RunInfo {
     pub device: String,
     /// The backend that was taken.
     pub backend: String,
+    /// How many processes or devices shared each batch.
+    #[serde(default = "one")]
+    pub ranks: usize,
     /// Master seed.
     pub seed: u64,
     /// The command line, as typed.
@@ -74,6 +77,10 @@ pub struct RunInfo {
     pub multiply_adds: u64,
     /// The data set.
     pub data: DataInfo,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// A part of a run: from a start to an end or an interruption.

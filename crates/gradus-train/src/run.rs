@@ -12,6 +12,7 @@ use crate::batch_size::ALL;
 use crate::checkpoint::Progress;
 use crate::event::{Event, Subscriber};
 use crate::run_dir::RunLog;
+use crate::share::Share;
 use crate::solve::Method;
 use crate::trainer::{Ended, Outcome, Trainer};
 use crate::{RunDir, TrainError, freeze};
@@ -21,9 +22,10 @@ pub(crate) struct Run {
     pub(crate) trainer: Trainer,
     pub(crate) parameters: usize,
     pub(crate) dir: RunDir,
-    /// Held so that no other process trains in the same folder.
-    pub(crate) _lock: File,
-    pub(crate) log: RunLog,
+    /// Held by rank 0 so that no other process trains in the same folder.
+    pub(crate) _lock: Option<File>,
+    /// Rank 0 writes it.
+    pub(crate) log: Option<RunLog>,
     pub(crate) optimizer: Method,
     pub(crate) progress: Progress,
     /// The last checkpoint written or loaded by this process.
@@ -40,12 +42,21 @@ enum EpochEnd {
 }
 
 impl Run {
+    /// What happens is the same on all ranks; rank 0 tells.
     pub(crate) fn emit(&mut self, event: &Event) -> Result<(), TrainError> {
-        self.log.receive(event)?;
+        let Some(log) = &mut self.log else {
+            return Ok(());
+        };
+        log.receive(event)?;
         self.trainer
             .subscribers
             .iter_mut()
             .try_for_each(|listener| listener.receive(event))
+    }
+
+    /// Makes the log durable; its length, 0 where there is none.
+    pub(crate) fn sync_log(&mut self) -> Result<u64, TrainError> {
+        self.log.as_mut().map_or(Ok(0), RunLog::sync)
     }
 
     pub(crate) fn announce(
@@ -63,7 +74,10 @@ impl Run {
             train: data.split.train.len(),
             validation: data.split.validation.len(),
             test: data.test.len(),
-            device: self.trainer.backend.clone(),
+            device: match self.trainer.ranks.size() {
+                1 => self.trainer.backend.clone(),
+                size => format!("{}, {size} ranks", self.trainer.backend),
+            },
             epochs: self.trainer.config.epochs,
             batches: self.trainer.batches(),
             notes: data.notes.clone(),
@@ -124,7 +138,7 @@ impl Run {
     ) -> Result<Outcome<M>, TrainError> {
         let step = self.progress.step;
         self.emit(&Event::Interrupted { signal, step })?;
-        self.log.sync()?;
+        self.sync_log()?;
         Ok(Outcome {
             model,
             ended: Ended::Interrupted { signal, step },
@@ -141,12 +155,13 @@ impl Run {
         let mut order = epoch_order(config.seed, number, &trainer.data.split.train);
         let batches = trainer.batches();
         order.truncate(batches * trainer.batch_size());
+        let share = Share::of(order, trainer.batch_size(), &trainer.ranks);
         let augmentation = config.data.augmentation;
         let loader = Loader::new(
             Arc::clone(&trainer.data.images),
             LoaderConfig {
-                order,
-                batch_size: trainer.batch_size(),
+                order: share.order,
+                batch_size: share.batch_size,
                 drop_last: true,
                 augmentation: (config.limit.overfit == 0).then_some((
                     augmentation,
@@ -163,7 +178,7 @@ impl Run {
         // A step lasts from the end of the one before, so that waiting for images counts.
         let mut begun = Instant::now();
         for batch in loader {
-            if let Some(signal) = self.trainer.stop.requested() {
+            if let Some(signal) = self.trainer.stop_agreed()? {
                 return Ok((model, EpochEnd::Interrupted(signal)));
             }
             let stopped;
@@ -178,7 +193,7 @@ impl Run {
             }
             begun = Instant::now();
         }
-        match self.trainer.stop.requested() {
+        match self.trainer.stop_agreed()? {
             Some(signal) if self.progress.batch < batches => {
                 Ok((model, EpochEnd::Interrupted(signal)))
             }

@@ -7,6 +7,9 @@
 //! What needs gradients at other weights (`sam`, `entropy`, Sophia, AdaHessian) gets them from the same
 //! batch with the same dropout masks; batch normalisation does not count the batch again.
 //!
+//! Where several ranks share the batch, each does this for its rows; losses, counts and gradients are
+//! summed over all (`share.rs`) before anyone looks at them.
+//!
 //! A closure solver takes the place of the rule and its stages: see `solve.rs`.
 //!
 //! With `accumulate(n)` a batch is a n-th part of a step of the rule: an epoch has a multiple of n
@@ -20,6 +23,7 @@ use std::time::Instant;
 
 use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor};
+use gradus_core::ranks::{RankError, Ranks};
 use gradus_data::Batch;
 use gradus_nn::{Classifier, Mode};
 use gradus_optim::{Clock, Rate, gradients};
@@ -27,14 +31,31 @@ use gradus_optim::{Clock, Rate, gradients};
 use crate::evaluate::{argmax, inputs, targets, values};
 use crate::event::{Event, StepRecord};
 use crate::run::Run;
+use crate::share::sum_gradients;
 use crate::solve::{self, Method};
 use crate::{RunConfig, TrainError, guard, weights};
 
-/// What became no number at other weights, and where.
-struct Failure {
-    what: &'static str,
-    value: String,
-    tensor: String,
+/// What went wrong at other weights.
+enum Failure {
+    /// Something became no number.
+    NotFinite {
+        what: &'static str,
+        value: String,
+        tensor: String,
+    },
+    /// The ranks cannot go on.
+    Ranks(RankError),
+}
+
+/// What is minimised in a step, on the rows of this rank.
+struct Objective<'a> {
+    x: Tensor<4>,
+    y: Tensor<1, Int>,
+    mode: Mode,
+    config: &'a RunConfig,
+    ranks: &'a Ranks,
+    /// What the losses of the whole batch are divided by; absent where this rank has all of it.
+    divisor: Option<f64>,
 }
 
 impl Run {
@@ -47,19 +68,38 @@ impl Run {
     ) -> Result<(M, Option<String>), TrainError> {
         let config = &self.trainer.config;
         let device = &self.trainer.device;
-        let images = batch.labels.len();
+        let ranks = &self.trainer.ranks;
+        // Of the whole batch, whoever has them.
+        let images = self.trainer.batch_size();
         let x = inputs(&mut batch, device);
         let y = targets(&batch, device);
         let data_seconds = begun.elapsed().as_secs_f64();
-        let mode = Mode::train(config.seed, self.progress.step as u64);
-        let (logits, loss) = objective(&model, x.clone(), y.clone(), mode, config);
+        let objective = Objective {
+            mode: Mode::train(config.seed, self.progress.step as u64)
+                .from_row(ranks.share(images).start),
+            divisor: divisor(config, ranks, &batch.labels)?,
+            config,
+            ranks,
+            x,
+            y,
+        };
+        let (logits, loss) = objective.at(&model);
         let scores = values(logits.clone().detach())?;
-        let loss_value = values(loss.clone().detach())?[0];
+        let classes = self.trainer.data.classes.len();
+        let correct = scores
+            .chunks(classes)
+            .zip(&batch.labels)
+            .filter(|(row, label)| argmax(row) == **label as usize)
+            .count();
+        let mut totals = [values(loss.clone().detach())?[0], correct as f64];
+        ranks.sum(&mut totals)?;
+        let [loss_value, correct] = totals;
         if !loss_value.is_finite() {
-            let tensor = find_bad(&model, x, logits);
+            let tensor = objective.find_bad(&model, logits);
             return Err(self.not_finite("the loss", loss_value.to_string(), tensor));
         }
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let gradients = sum_gradients(ranks, &model, gradients)?;
         let grad_norm = gradients::global_norm(&model, &gradients);
         if !grad_norm.is_finite() {
             let tensor = find_bad_gradient(&model, &gradients);
@@ -76,41 +116,38 @@ impl Run {
         let before = watch_step.then(|| weights::collect_trainable(&model));
         let steps_before = self.optimizer.steps();
         let model = match &mut self.optimizer {
-            Method::Solver(solver) => solve::step(solver, model, &x, &y, mode, config)?,
+            Method::Solver(solver) => {
+                let Objective { x, y, mode, .. } = &objective;
+                solve::step(solver, model, x, y, *mode, config)?
+            }
             Method::Rule(rule) if rule.needs_closure() => {
                 let mut failure = None;
+                let objective = objective.without_statistics();
                 let mut elsewhere = |model: &M| {
-                    let mode = mode.without_statistics();
-                    let (gradients, found) = gradients_at(model, &x, &y, mode, config);
+                    let (gradients, found) = objective.gradients(model);
                     failure = failure.take().or(found);
                     gradients
                 };
                 let model = rule.step_with(lr, model, gradients, &mut elsewhere);
-                if let Some(Failure {
-                    what,
-                    value,
-                    tensor,
-                }) = failure
-                {
-                    return Err(self.not_finite(what, value, tensor));
+                match failure {
+                    None => model,
+                    Some(Failure::Ranks(error)) => return Err(error.into()),
+                    Some(Failure::NotFinite {
+                        what,
+                        value,
+                        tensor,
+                    }) => return Err(self.not_finite(what, value, tensor)),
                 }
-                model
             }
             Method::Rule(rule) => rule.step(lr, model, gradients),
         };
 
-        let classes = self.trainer.data.classes.len();
-        let correct = scores
-            .chunks(classes)
-            .zip(&batch.labels)
-            .filter(|(row, label)| argmax(row) == **label as usize)
-            .count();
         let seconds = begun.elapsed().as_secs_f64();
         self.progress.step += 1;
         self.progress.batch += 1;
         let sums = &mut self.progress.sums;
         sums.loss += loss_value * images as f64;
-        sums.correct += correct;
+        sums.correct += correct as usize;
         sums.images += images;
         sums.grad_norm += grad_norm;
         sums.steps += 1;
@@ -140,7 +177,7 @@ impl Run {
             epoch: self.progress.epoch + 1,
             batch: self.progress.batch,
             loss: loss_value,
-            accuracy: correct as f64 / images as f64,
+            accuracy: correct / images as f64,
             lr,
             grad_norm,
             images_per_second: images as f64 / seconds,
@@ -161,71 +198,88 @@ impl Run {
     }
 }
 
-/// ŝ and L.
-fn objective<M: Classifier>(
-    model: &M,
-    x: Tensor<4>,
-    y: Tensor<1, Int>,
-    mode: Mode,
-    config: &RunConfig,
-) -> (Tensor<2>, Tensor<1>) {
-    let logits = model.forward(x, mode);
-    let mut loss = config.loss.forward(logits.clone(), y);
-    if let Some(penalty) = config
-        .penalty
-        .as_ref()
-        .and_then(|penalty| penalty.forward(model))
-    {
-        loss = loss + penalty;
+/// What the losses of all rows of the batch are divided by; absent where this rank has them all.
+fn divisor(config: &RunConfig, ranks: &Ranks, labels: &[i32]) -> Result<Option<f64>, RankError> {
+    if ranks.is_alone() {
+        return Ok(None);
     }
-    (logits, loss)
+    let mut divisor = [config.loss.divisor(labels)];
+    ranks.sum(&mut divisor)?;
+    Ok(Some(divisor[0]))
 }
 
-/// ∇L at the weights of `model`, and what is no number there.
-fn gradients_at<M: Classifier>(
-    model: &M,
-    x: &Tensor<4>,
-    y: &Tensor<1, Int>,
-    mode: Mode,
-    config: &RunConfig,
-) -> (GradientsParams, Option<Failure>) {
-    let (logits, loss) = objective(model, x.clone(), y.clone(), mode, config);
-    let value = values(loss.clone().detach());
-    let gradients = GradientsParams::from_grads(loss.backward(), model);
-    let loss_value = match &value {
-        Ok(values) => values.first().copied().unwrap_or(f64::NAN),
-        Err(error) => {
-            let failure = Failure {
+impl Objective<'_> {
+    fn without_statistics(self) -> Self {
+        Self {
+            mode: self.mode.without_statistics(),
+            ..self
+        }
+    }
+
+    /// ŝ and L; where ranks share the batch, those of its rows, L being a summand of the whole.
+    fn at<M: Classifier>(&self, model: &M) -> (Tensor<2>, Tensor<1>) {
+        let logits = model.forward(self.x.clone(), self.mode);
+        let (scores, y) = (logits.clone(), self.y.clone());
+        let mut loss = match self.divisor {
+            None => self.config.loss.forward(scores, y),
+            Some(divisor) => self.config.loss.part(scores, y, divisor),
+        };
+        // It does not depend on the rows: rank 0 adds it for all.
+        let penalty = self
+            .config
+            .penalty
+            .as_ref()
+            .filter(|_| self.ranks.is_first());
+        if let Some(penalty) = penalty.and_then(|penalty| penalty.forward(model)) {
+            loss = loss + penalty;
+        }
+        (logits, loss)
+    }
+
+    /// ∇L at the weights of `model`, and what went wrong there.
+    fn gradients<M: Classifier>(&self, model: &M) -> (GradientsParams, Option<Failure>) {
+        let (logits, loss) = self.at(model);
+        let mut value = [f64::NAN];
+        let mut unread = None;
+        match values(loss.clone().detach()) {
+            Ok(values) => value[0] = values.first().copied().unwrap_or(f64::NAN),
+            Err(error) => unread = Some(format!("one that could not be read ({error})")),
+        }
+        let gradients = GradientsParams::from_grads(loss.backward(), model);
+        if let Err(error) = self.ranks.sum(&mut value) {
+            return (gradients, Some(Failure::Ranks(error)));
+        }
+        if !value[0].is_finite() {
+            let failure = Failure::NotFinite {
                 what: "the loss at other weights of the same batch",
-                value: "unknown".to_owned(),
-                tensor: format!("one that could not be read ({error})"),
+                value: value[0].to_string(),
+                tensor: unread.unwrap_or_else(|| self.find_bad(model, logits)),
             };
             return (gradients, Some(failure));
         }
-    };
-    if !loss_value.is_finite() {
-        let failure = Failure {
-            what: "the loss at other weights of the same batch",
-            value: loss_value.to_string(),
-            tensor: find_bad(model, x.clone(), logits),
+        let gradients = match sum_gradients(self.ranks, model, gradients) {
+            Ok(gradients) => gradients,
+            Err(error) => return (GradientsParams::new(), Some(Failure::Ranks(error))),
         };
-        return (gradients, Some(failure));
+        let norm = gradients::global_norm(model, &gradients);
+        let failure = (!norm.is_finite()).then(|| Failure::NotFinite {
+            what: "the gradient at other weights of the same batch",
+            value: norm.to_string(),
+            tensor: find_bad_gradient(model, &gradients),
+        });
+        (gradients, failure)
     }
-    let norm = gradients::global_norm(model, &gradients);
-    let failure = (!norm.is_finite()).then(|| Failure {
-        what: "the gradient at other weights of the same batch",
-        value: norm.to_string(),
-        tensor: find_bad_gradient(model, &gradients),
-    });
-    (gradients, failure)
-}
 
-/// Where a loss that is no number comes from.
-fn find_bad<M: Classifier>(model: &M, x: Tensor<4>, logits: Tensor<2>) -> String {
-    guard::check("the input images", x)
-        .or_else(|| guard::check_parameters(model))
-        .or_else(|| guard::check("the logits", logits))
-        .unwrap_or_else(|| "the loss itself".to_owned())
+    /// Where a loss that is no number comes from.
+    fn find_bad<M: Classifier>(&self, model: &M, logits: Tensor<2>) -> String {
+        guard::check("the input images", self.x.clone())
+            .or_else(|| guard::check_parameters(model))
+            .or_else(|| guard::check("the logits", logits))
+            .unwrap_or_else(|| match self.ranks.is_alone() {
+                true => "the loss itself".to_owned(),
+                false => "the loss itself, or one of another rank's rows".to_owned(),
+            })
+    }
 }
 
 /// Where a gradient norm that is no number comes from.

@@ -17,10 +17,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use burn::tensor::Device;
+use gradus_core::ranks::Ranks;
 use gradus_data::{Dataset, Loader, LoaderConfig};
 use gradus_nn::Classifier;
 
-use crate::checkpoint::{Checkpoint, Progress, all_damaged};
+use crate::checkpoint::Progress;
 use crate::evaluate::{Evaluation, Feed, inputs};
 use crate::event::Subscriber;
 use crate::machine::{DataInfo, Machine, Part, RunInfo, now};
@@ -28,6 +29,7 @@ use crate::prepared::{Prepared, spread};
 use crate::run::Run;
 use crate::run_dir::RunLog;
 use crate::solve::{self, Method};
+use crate::together::{self, Beginning};
 use crate::{
     RunConfig, RunDir, StopSignal, Summary, TrainError, device, files, fitted, freeze, weights,
 };
@@ -93,6 +95,7 @@ pub struct Trainer {
     pub(crate) run_dir: Option<RunDir>,
     pub(crate) resume: Option<Resume>,
     pub(crate) stop: StopSignal,
+    pub(crate) ranks: Ranks,
     pub(crate) subscribers: Vec<Box<dyn Subscriber>>,
     pub(crate) command: Vec<String>,
     pub(crate) model_name: String,
@@ -132,6 +135,7 @@ impl Trainer {
             run_dir: None,
             resume: None,
             stop: StopSignal::new(),
+            ranks: Ranks::alone(),
             subscribers: Vec::new(),
             // Not `args`, which panics when a path is no Unicode.
             command: std::env::args_os()
@@ -175,6 +179,18 @@ impl Trainer {
     #[must_use]
     pub fn stop_signal(mut self, stop: StopSignal) -> Self {
         self.stop = stop;
+        self
+    }
+
+    /// Makes this one of several ranks that train one model together: every rank has a trainer of the same
+    /// configuration and data, and a model of its own.
+    ///
+    /// `batch_size` stays that of the run: R ranks with B images each are one process with a batch of R·B.
+    /// The result is the same up to the order of additions (`docs/backends.md`), the files are written by
+    /// rank 0 alone, and any number of ranks may go on with a checkpoint.
+    #[must_use]
+    pub fn ranks(mut self, ranks: Ranks) -> Self {
+        self.ranks = ranks;
         self
     }
 
@@ -227,7 +243,13 @@ impl Trainer {
             workers: self.config.data.workers,
             tta: self.config.evaluation.tta,
             stop: self.stop.clone(),
+            ranks: self.ranks.clone(),
         }
+    }
+
+    /// The signal that all ranks stop for.
+    pub(crate) fn stop_agreed(&self) -> Result<Option<i32>, TrainError> {
+        Ok(self.ranks.agree(self.stop.requested())?)
     }
 
     /// Trains `model` and measures it on the test set.
@@ -235,7 +257,10 @@ impl Trainer {
     /// # Errors
     /// [`TrainError::NotFinite`] when the loss or a gradient stops being a number, and whatever
     /// reading and writing may bring; checkpoints written before stay valid.
+    /// On several ranks, [`TrainError::Ranks`] when another one has ended.
     pub fn fit<M: Classifier>(self, model: M) -> Result<Outcome<M>, TrainError> {
+        // However this rank ends, nobody waits for it.
+        let _leaving = self.ranks.leaving();
         let precision = self.config.precision;
         precision.during(|| self.fit_so(model))
     }
@@ -243,33 +268,7 @@ impl Trainer {
     /// With the precision of the configuration.
     fn fit_so<M: Classifier>(mut self, model: M) -> Result<Outcome<M>, TrainError> {
         solve::check_model(&self.config, &model)?;
-        let dir = match self.run_dir.take() {
-            Some(dir) => dir,
-            None if self.resume.is_some() => RunDir::latest()?,
-            None => {
-                let data = self.config.data.spec.to_string();
-                let kind = data.split(':').next().unwrap_or_default();
-                RunDir::fresh(kind, &self.model_name)?
-            }
-        };
-        let lock = dir.lock()?;
-        let (loaded, warnings) = match &self.resume {
-            None => {
-                dir.create(&self.config)?;
-                (None, Vec::new())
-            }
-            Some(Resume::Last) => match Checkpoint::latest(&dir)? {
-                (None, warnings) if !warnings.is_empty() => {
-                    return Err(TrainError::NoRun(all_damaged(&dir, &warnings)));
-                }
-                latest => latest,
-            },
-            Some(Resume::Best) => {
-                let (path, checkpoint, warnings) = Checkpoint::best(&dir)?;
-                (Some((path, checkpoint)), warnings)
-            }
-            Some(Resume::Path(path)) => (Some((path.clone(), Checkpoint::load(path)?)), Vec::new()),
-        };
+        together::check(&self)?;
         let resumed = self.resume.is_some();
         // A model built without automatic differentiation could not be trained.
         let tracked = model.devices().iter().all(Device::is_autodiff);
@@ -279,24 +278,29 @@ impl Trainer {
         let mut optimizer = Method::new(&self.config.optimizer, steps as u64)?;
         optimizer.check_groups(&model)?;
         freeze::check(&self.config, &model)?;
-        let (model, mut progress, checkpoint) = match loaded {
-            Some((path, checkpoint)) => {
-                let (tensors, _) = weights::from_safetensors(&checkpoint.model, &path)?;
+        let Beginning {
+            dir,
+            lock,
+            loaded,
+            checkpoint,
+            warnings,
+        } = together::begin(&mut self)?;
+        let (model, mut progress) = match loaded {
+            Some(loaded) => {
+                let path = checkpoint.clone().unwrap_or_default();
+                let (tensors, _) = weights::from_safetensors(&loaded.model, &path)?;
                 let model = weights::restore(model, tensors)?;
-                optimizer.load(&checkpoint.optimizer, &model)?;
-                (model, checkpoint.progress, Some(path))
+                optimizer.load(&loaded.optimizer, &model)?;
+                (model, loaded.progress)
             }
             None => {
                 let model = model.prepare(self.sample()?);
                 let fingerprint = self.data.fingerprint.clone();
-                (
-                    model,
-                    Progress {
-                        fingerprint,
-                        ..Progress::default()
-                    },
-                    None,
-                )
+                let progress = Progress {
+                    fingerprint,
+                    ..Progress::default()
+                };
+                (together::same_weights(&self.ranks, model)?, progress)
             }
         };
         if progress.fingerprint != self.data.fingerprint {
@@ -306,9 +310,11 @@ impl Trainer {
                 self.data.fingerprint, progress.fingerprint
             )));
         }
+        let first = self.ranks.is_first();
         if resumed {
             // Other stopping rules than those that ended the run: it may go on.
-            if progress.stopped.is_some() && dir.config()?.stop != self.config.stop {
+            let goes_on = || Ok::<_, TrainError>(dir.config()?.stop != self.config.stop);
+            if progress.stopped.is_some() && together::is_so(&self.ranks, goes_on)? {
                 progress.stopped = None;
                 progress.stale = 0;
             }
@@ -324,11 +330,18 @@ impl Trainer {
             }
             // What may differ from the saved configuration (more epochs, another device) is now part
             // of the run.
-            files::write(&dir.join("config.toml"), self.config.to_toml()?.as_bytes())?;
+            if first {
+                files::write(&dir.join("config.toml"), self.config.to_toml()?.as_bytes())?;
+            }
         }
-        let log = RunLog::open(&dir, progress.log_bytes, progress.history.clone())?;
-        self.write_run_info(&dir, parameters)?;
+        let mut log = None;
+        if first {
+            let history = progress.history.clone();
+            log = Some(RunLog::open(&dir, progress.log_bytes, history)?);
+            self.write_run_info(&dir, parameters)?;
+        }
 
+        let ranks = self.ranks.clone();
         let mut run = Run {
             trainer: self,
             parameters,
@@ -341,7 +354,7 @@ impl Trainer {
             started: Instant::now(),
         };
         run.announce(resumed, checkpoint, warnings)?;
-        run.train(model)
+        ranks.during(|| run.train(model))
     }
 
     /// Up to 5,000 training images of every class, normalised but not augmented, for initialisers that look at
@@ -380,6 +393,7 @@ impl Trainer {
             machine: Machine::inspect(),
             device: self.config.device.clone(),
             backend: self.backend.clone(),
+            ranks: self.ranks.size(),
             seed: self.config.seed,
             command: begun.command,
             started: begun.started,

@@ -29,7 +29,7 @@
 pub mod guide;
 pub mod prelude;
 
-pub use gradus_core::random;
+pub use gradus_core::{random, ranks};
 pub use gradus_data as data;
 pub use gradus_kernels as kernels;
 pub use gradus_nn as nn;

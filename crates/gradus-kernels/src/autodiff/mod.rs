@@ -17,6 +17,7 @@ use burn::backend::autodiff::ops::{Backward, NodeGuard, OpsKind};
 use burn::backend::tensor::{FloatTensor, IntTensor};
 
 use crate::cpu::activation::Act;
+use crate::joint::Joint;
 use crate::kernels::{Convolution, CrossEntropy, Kernels, Windows};
 use crate::ops::{KernelOps, Maybe};
 use pool::Linear;
@@ -59,6 +60,23 @@ impl<B: Kernels, C: CheckpointStrategy> KernelOps for Autodiff<B, C> {
     ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>) {
         let inputs = norm::Inputs::<B, C>::new(x, gamma, beta, residual.into_option(), act);
         norm::normalise(&inputs, epsilon)
+    }
+
+    fn channel_moments(x: FloatTensor<Self>) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        norm::moments::<B, C>(&x)
+    }
+
+    fn joint_normalisation(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        residual: Maybe<Self>,
+        mean: FloatTensor<Self>,
+        variance: FloatTensor<Self>,
+        how: Joint,
+    ) -> FloatTensor<Self> {
+        let inputs = norm::Inputs::<B, C>::new(x, gamma, beta, residual.into_option(), how.act);
+        norm::joint(&inputs, [&mean, &variance], how)
     }
 
     fn channel_map(

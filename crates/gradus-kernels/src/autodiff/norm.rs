@@ -12,6 +12,7 @@ use burn::backend::tensor::FloatTensor;
 
 use super::record;
 use crate::cpu::activation::Act;
+use crate::joint::Joint;
 use crate::kernels::{ChannelGradients, ChannelMap, Kernels, Moments};
 use crate::trace::Call;
 use crate::traced::{forward, gradient};
@@ -83,9 +84,19 @@ impl<B: Kernels, C: CheckpointStrategy> Inputs<B, C> {
 #[derive(Clone, Debug)]
 struct State<B: Kernels> {
     map: ChannelMap<B>,
-    /// μ, v and ε, if the map is a normalisation.
-    moments: Option<(Moments<B>, f64)>,
+    statistics: Statistics<B>,
     call: Call,
+}
+
+/// Where x̂ comes from.
+#[derive(Clone, Debug)]
+enum Statistics<B: Kernels> {
+    /// The map is no normalisation.
+    Given,
+    /// μ, v of the batch, and ε.
+    Batch(Moments<B>, f64),
+    /// μ, v of the batches of all ranks.
+    Joint(Moments<B>, Joint),
 }
 
 #[derive(Debug)]
@@ -104,13 +115,19 @@ impl<B: Kernels, const N: usize> Backward<B, N> for Map {
         let dy = grads.consume::<B>(&ops.node);
         let mut parents = ops.parents.into_iter();
         let [x, scale, shift, residual] = std::array::from_fn(|_| parents.next().flatten());
-        let State { map, moments, call } = ops.state;
+        let State {
+            map,
+            statistics,
+            call,
+        } = ops.state;
         let of_residual = residual.is_some();
-        let found = match moments {
-            Some((moments, epsilon)) => {
+        let found = match statistics {
+            Statistics::Given => gradient::scale_shift::<B>(call, map, dy, of_residual),
+            Statistics::Batch(moments, epsilon) => {
                 gradient::normalise::<B>(call, map, moments, epsilon, dy, of_residual)
             }
-            None => gradient::scale_shift::<B>(call, map, dy, of_residual),
+            // What several ranks do together is not traced.
+            Statistics::Joint(moments, how) => how.gradient(map, moments, dy, of_residual),
         };
         let ChannelGradients {
             x: dx,
@@ -141,12 +158,37 @@ pub(super) fn normalise<B: Kernels, C: CheckpointStrategy>(
     let (y, moments) = forward::normalise::<B>(call, inputs.map(), epsilon);
     let state = || State {
         map: inputs.kept(),
-        moments: Some((moments.clone(), epsilon)),
+        statistics: Statistics::Batch(moments.clone(), epsilon),
         call,
     };
     let y = inputs.record(Map, state, y);
     let off_tape = <Autodiff<B, C> as AutodiffBackend>::from_inner;
     (y, off_tape(moments.mean), off_tape(moments.variance))
+}
+
+/// Mean and variance, off the tape.
+pub(super) fn moments<B: Kernels, C: CheckpointStrategy>(
+    x: &FloatTensor<Autodiff<B, C>>,
+) -> (FloatTensor<Autodiff<B, C>>, FloatTensor<Autodiff<B, C>>) {
+    let moments = B::moments(x.primitive().clone());
+    let off_tape = <Autodiff<B, C> as AutodiffBackend>::from_inner;
+    (off_tape(moments.mean), off_tape(moments.variance))
+}
+
+pub(super) fn joint<B: Kernels, C: CheckpointStrategy>(
+    inputs: &Inputs<B, C>,
+    moments: [&FloatTensor<Autodiff<B, C>>; 2],
+    how: Joint,
+) -> FloatTensor<Autodiff<B, C>> {
+    let [mean, variance] = moments.map(|moment| moment.primitive().clone());
+    let moments = Moments { mean, variance };
+    let y = B::normalise_by(inputs.map(), &moments, how.epsilon);
+    let state = || State {
+        map: inputs.kept(),
+        statistics: Statistics::Joint(moments.clone(), how),
+        call: Call::next(),
+    };
+    inputs.record(Map, state, y)
 }
 
 pub(super) fn scale_shift<B: Kernels, C: CheckpointStrategy>(
@@ -156,7 +198,7 @@ pub(super) fn scale_shift<B: Kernels, C: CheckpointStrategy>(
     let y = forward::scale_shift::<B>(call, inputs.map());
     let state = || State {
         map: inputs.kept(),
-        moments: None,
+        statistics: Statistics::Given,
         call,
     };
     inputs.record(Map, state, y)

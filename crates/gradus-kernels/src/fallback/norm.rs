@@ -66,6 +66,31 @@ pub(crate) fn normalise<B: Backend>(
     (activate::<B>(z, map.act), moments)
 }
 
+pub(crate) fn moments<B: Backend>(x: FloatTensor<B>) -> Moments<B> {
+    let channels = Shape::from([x.shape()[1]]);
+    let mu = mean::<B>(x.clone());
+    let centred = B::float_sub(x, mu.clone());
+    let variance = mean::<B>(B::float_mul(centred.clone(), centred));
+    Moments {
+        mean: B::float_reshape(mu, channels.clone()),
+        variance: B::float_reshape(variance, channels),
+    }
+}
+
+pub(crate) fn normalise_by<B: Backend>(
+    map: ChannelMap<B>,
+    moments: &Moments<B>,
+    epsilon: f64,
+) -> FloatTensor<B> {
+    // The operations of the gradient, so that it finds the same z.
+    let rho = spread::<B>(reciprocal_deviation::<B>(moments.variance.clone(), epsilon));
+    let centred = B::float_sub(map.x, spread::<B>(moments.mean.clone()));
+    let normal = B::float_mul(centred, rho);
+    let gamma = spread::<B>(map.scale);
+    let z = before_activation::<B>(normal, gamma, map.shift, map.residual);
+    activate::<B>(z, map.act)
+}
+
 pub(crate) fn normalise_gradient<B: Backend>(
     map: ChannelMap<B>,
     moments: Moments<B>,

@@ -73,6 +73,22 @@ impl Kernels for Flex {
         }
     }
 
+    fn moments(x: FlexTensor) -> Moments<Self> {
+        if is_f32(&x) {
+            norm::moments_of(x)
+        } else {
+            fallback::norm::moments::<Self>(x)
+        }
+    }
+
+    fn normalise_by(map: ChannelMap<Self>, moments: &Moments<Self>, epsilon: f64) -> FlexTensor {
+        if is_f32(&map.x) {
+            norm::normalise_by(map, moments, epsilon)
+        } else {
+            fallback::norm::normalise_by::<Self>(map, moments, epsilon)
+        }
+    }
+
     fn normalise_gradient(
         map: ChannelMap<Self>,
         moments: Moments<Self>,

@@ -32,14 +32,49 @@ fn slice(x: &FlexTensor) -> &[f32] {
 
 pub(super) fn normalise(map: Map, epsilon: f64) -> (FlexTensor, Moments<burn::backend::Flex>) {
     let map = ordered(map);
-    let size = size(&map.x);
-    let _span = span("batch_norm", || size.to_vec());
-    let channels = || vec![0.0; size[1]];
+    let _span = span("batch_norm", || size(&map.x).to_vec());
+    let [mean, variance] = measured(&map.x);
+    let y = apply(&map, [&mean, &variance], epsilon);
+    let moments = Moments {
+        mean: vector(mean),
+        variance: vector(variance),
+    };
+    (y, moments)
+}
+
+pub(super) fn moments_of(x: FlexTensor) -> Moments<burn::backend::Flex> {
+    let x = channels_last(x);
+    let _span = span("moments", || size(&x).to_vec());
+    let [mean, variance] = measured(&x).map(vector);
+    Moments { mean, variance }
+}
+
+pub(super) fn normalise_by(
+    map: Map,
+    moments: &Moments<burn::backend::Flex>,
+    epsilon: f64,
+) -> FlexTensor {
+    let map = ordered(map);
+    let _span = span("normalise_by", || size(&map.x).to_vec());
+    let [mean, variance] = [&moments.mean, &moments.variance].map(|m| contiguous(m.clone()));
+    apply(&map, [slice(&mean), slice(&variance)], epsilon)
+}
+
+/// Mean and biased variance of the channels of images in order.
+fn measured(x: &FlexTensor) -> [Vec<f32>; 2] {
+    let channels = || vec![0.0; size(x)[1]];
     let [mut mean, mut variance] = [channels(), channels()];
-    moments(slice(&map.x), &mut mean, &mut variance);
+    moments(slice(x), &mut mean, &mut variance);
+    [mean, variance]
+}
+
+/// y of a map in order, with these moments.
+fn apply(map: &Map, moments: [&[f32]; 2], epsilon: f64) -> FlexTensor {
+    let size = size(&map.x);
+    let channels = || vec![0.0; size[1]];
     let [mut rstd, mut scale, mut shift] = [channels(), channels(), channels()];
     fold(
-        [&mean, &variance],
+        moments,
         epsilon as f32,
         [slice(&map.scale), slice(&map.shift)],
         [&mut rstd, &mut scale, &mut shift],
@@ -47,11 +82,7 @@ pub(super) fn normalise(map: Map, epsilon: f64) -> (FlexTensor, Moments<burn::ba
     let mut y = Buffer::new(size.iter().product());
     let residual = map.residual.as_ref().map(slice);
     scale_shift_act(slice(&map.x), &scale, &shift, residual, map.act, &mut y);
-    let moments = Moments {
-        mean: vector(mean),
-        variance: vector(variance),
-    };
-    (from_buffer(y, size), moments)
+    from_buffer(y, size)
 }
 
 pub(super) fn normalise_gradient(

@@ -14,6 +14,9 @@
 //! arXiv:1502.03167. The moving averages start at 0 and 1; lecture 002 starts them at the first
 //! batch's statistics, which [`BatchNormConfig::with_momentum`]`(1.0)` on the first step would give.
 //!
+//! Where several ranks share a batch ([`Ranks::during`](gradus_core::ranks::Ranks::during)), mean and n
+//! are over the shares of all of them, so that the layer does what it does on one.
+//!
 //! Unlike Burn's layer: the mode is explicit, so the layer can be differentiated in evaluation mode
 //! and run in training mode off the tape; a clone does not share running statistics; γ and β can be
 //! trained, frozen or left out.
@@ -179,13 +182,11 @@ impl BatchNorm {
             Mode::Train(train) => train.update_statistics.then_some(self.momentum),
             Mode::Measure { batch } => Some(1.0 / batch.max(1) as f64),
         };
-        let dims = x.dims();
-        let count = dims[0] * dims[2..].iter().product::<usize>();
         let value = |parameter: &Option<Param<Tensor<1>>>| parameter.as_ref().map(Param::val);
         let (gamma, beta) = (value(&self.gamma), value(&self.beta));
         let found = batch_norm_act(x, gamma, beta, residual, self.epsilon, act);
         if let Some(weight) = weight {
-            self.update(found.mean, found.variance, count, weight);
+            self.update(found.mean, found.variance, found.count, weight);
         }
         found.output
     }

@@ -9,7 +9,8 @@
 //! Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", 2014.
 //!
 //! The mask is computed on the host from (seed, step, layer) and uploaded: the same on every backend,
-//! and the same when a step is replayed.
+//! and the same when a step is replayed. A value's draw is that of its place in the whole batch, whichever
+//! rank has its row.
 
 use burn::config::Config;
 use burn::module::Module;
@@ -72,10 +73,14 @@ impl Dropout {
             return x;
         }
         let rng = &mut stream(train.seed, Purpose::Dropout, train.step, self.layer);
+        let elements = x.shape().num_elements();
+        // Rows that other ranks have come before: one word of the stream for each value.
+        let row = elements / x.dims().first().copied().unwrap_or(1).max(1);
+        rng.set_word_pos(train.first_row as u128 * row as u128);
         // 32 bits a value: P(drop) = threshold/2³², within 2⁻³³ of p.
         let threshold = (self.probability * 2f64.powi(32)).round() as u64;
         let keep = (1.0 / (1.0 - self.probability)) as f32;
-        let mask: Vec<f32> = (0..x.shape().num_elements())
+        let mask: Vec<f32> = (0..elements)
             .map(|_| {
                 if u64::from(rng.next_u32()) < threshold {
                     0.0
@@ -134,6 +139,23 @@ mod tests {
             let agree = here.iter().zip(&other).filter(|(a, b)| a == b).count() as f64;
             assert!((agree - 5e4).abs() < 4.0 * 2.5e4f64.sqrt(), "{agree}");
         }
+    }
+
+    #[test]
+    fn ranks_draw_the_rows_of_their_share() {
+        let dropout = DropoutConfig::new(0.3).with_seed(5).init().unwrap();
+        let rows = |first: usize, rows: usize| -> Vec<f32> {
+            let ones = Tensor::<3>::ones([rows, 7, 3], &Device::flex());
+            let mode = Mode::train(1, 2).from_row(first);
+            dropout
+                .forward(ones, mode)
+                .into_data()
+                .try_to_vec()
+                .unwrap()
+        };
+        let whole = rows(0, 11);
+        let shares = [rows(0, 4), rows(4, 1), rows(5, 6)].concat();
+        assert_eq!(whole, shares);
     }
 
     /// Had the mask changed, a saved run would not resume to the same bits.

@@ -98,6 +98,29 @@ impl Loss {
         }
     }
 
+    /// What [`forward`](Self::forward) divides by: the number of examples, or the sum of their class
+    /// weights. Classes out of range count as 0.
+    #[must_use]
+    pub fn divisor(&self, targets: &[i32]) -> f64 {
+        match self {
+            Self::CrossEntropy {
+                class_weights: Some(weights),
+                ..
+            } => targets
+                .iter()
+                .filter_map(|&class| weights.get(usize::try_from(class).ok()?))
+                .sum(),
+            _ => targets.len() as f64,
+        }
+    }
+
+    /// The part of a larger batch's mean that these examples make up: Σ ℓ / `divisor`, where `divisor` is
+    /// that of the whole batch. Logits `[N, K]`, targets `[N]` → `[1]`.
+    #[must_use]
+    pub fn part(&self, logits: Tensor<2>, targets: Tensor<1, Int>, divisor: f64) -> Tensor<1> {
+        self.per_example(logits, targets).sum().div_scalar(divisor)
+    }
+
     /// The loss ℓ of each example. Logits `[N, K]`, targets `[N]` → `[N]`.
     ///
     /// # Panics

@@ -267,3 +267,19 @@ fn text_round_trips_and_nonsense_is_refused() {
             .contains("is 2, but must be 10")
     );
 }
+
+#[test]
+fn the_parts_of_a_batch_add_up_to_its_mean() {
+    let device = Device::flex();
+    for loss in all() {
+        let (logits, targets) = tensors(&LOGITS, &device);
+        let divisor = loss.divisor(&[0, 2]) + loss.divisor(&[1]);
+        let part = |rows: std::ops::Range<usize>| {
+            let (logits, targets) = (logits.clone(), targets.clone());
+            let part = loss.part(logits.slice([rows.clone()]), targets.slice([rows]), divisor);
+            part.into_scalar::<f32>()
+        };
+        let (sum, mean) = (part(0..2) + part(2..3), reference(&loss, &LOGITS).1);
+        assert!((f64::from(sum) - mean).abs() < 1e-5, "{loss}: {sum} {mean}");
+    }
+}
