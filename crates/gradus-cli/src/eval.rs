@@ -199,7 +199,7 @@ fn measure(
     evaluate(
         &saved.model,
         &images,
-        indices,
+        &indices,
         &config.loss,
         &feed,
         name,

@@ -4,6 +4,7 @@
 //! `cargo test --release --workspace --features mpi --test ranks`. They need `mpirun` in the path.
 
 #![allow(clippy::unwrap_used)] // a test panics where it fails, in its helper functions too
+#![allow(clippy::print_stderr, reason = "a test that is skipped must say so")]
 
 mod common;
 

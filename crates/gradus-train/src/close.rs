@@ -27,7 +27,7 @@ impl Run {
             Some(evaluate(
                 averaged.as_ref().unwrap_or(model),
                 &data.images,
-                data.split.validation.clone(),
+                &data.split.validation,
                 &self.trainer.config.loss,
                 &self.trainer.feed(),
                 "validation",
@@ -211,7 +211,7 @@ impl Run {
         let evaluation = match evaluate(
             &model,
             &data.test_images,
-            data.test.clone(),
+            &data.test,
             &self.trainer.config.loss,
             &self.trainer.feed(),
             "test",

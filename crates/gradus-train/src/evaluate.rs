@@ -163,7 +163,7 @@ pub fn values<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f64>, TrainError>
 pub fn evaluate<M: Classifier>(
     model: &M,
     images: &Arc<Images>,
-    indices: Vec<u32>,
+    indices: &[u32],
     loss: &Loss,
     feed: &Feed,
     split: &str,

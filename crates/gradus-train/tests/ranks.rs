@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 #![allow(clippy::panic, reason = "a test may fail by panicking")]
+#![allow(clippy::print_stderr, reason = "how far apart, for --nocapture")]
 
 use std::fs;
 use std::path::Path;

@@ -167,6 +167,7 @@ pub(super) fn normalise<B: Kernels, C: CheckpointStrategy>(
 }
 
 /// Mean and variance, off the tape.
+#[allow(clippy::type_complexity, reason = "two tensors")]
 pub(super) fn moments<B: Kernels, C: CheckpointStrategy>(
     x: &FloatTensor<Autodiff<B, C>>,
 ) -> (FloatTensor<Autodiff<B, C>>, FloatTensor<Autodiff<B, C>>) {
