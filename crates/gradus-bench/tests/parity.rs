@@ -207,6 +207,8 @@ fn what_cannot_be_compared_is_refused() {
     assert!(words.contains("ndarray"), "{words}");
     assert!(try_with(&config, &["flex", "flex"], None).contains("twice"));
     assert!(try_with(&config, &[], None).contains("at least one device"));
+    let soap = self::config(&[("model.name", "linear"), ("optimizer", "soap")]);
+    assert!(try_with(&soap, &["flex"], None).contains("eigenvectors"));
     let solver = self::config(&[("model.name", "linear"), ("optimizer", "lbfgs")]);
     assert!(try_with(&solver, &["flex"], None).contains("closure solver"));
 }

@@ -51,6 +51,18 @@ pub struct Settings {
     pub plant: Option<Plant>,
 }
 
+/// Rules whose step in f64 says nothing about that in f32.
+const INCOMPARABLE: [(&str, &str); 4] = [
+    ("sophia", BY_DIFFERENCES),
+    ("adahessian", BY_DIFFERENCES),
+    ("shampoo", BY_EIGENVECTORS),
+    ("soap", BY_EIGENVECTORS),
+];
+const BY_DIFFERENCES: &str = "it estimates curvature by differences of gradients, over a distance that \
+                              depends on the type of float, so that f64 looks elsewhere than f32";
+const BY_EIGENVECTORS: &str = "it decomposes matrices of which the smallest eigenvalues are rounding, so \
+                               that their eigenvectors in f32 and in f64 have nothing in common";
+
 impl Settings {
     fn check(&self, config: &RunConfig) -> Result<(), BenchError> {
         let problem = |text: String| Err(BenchError::Settings(text));
@@ -73,6 +85,12 @@ impl Settings {
                 "parity compares f32 with f64; leave the precision at f32, found {}",
                 config.precision
             ));
+        }
+        let optimizer = config.optimizer.to_string();
+        for (rule, why) in INCOMPARABLE {
+            if optimizer.contains(rule) {
+                return problem(format!("parity cannot follow {rule}: {why}"));
+            }
         }
         let Some(plant) = &self.plant else {
             return Ok(());
@@ -249,7 +267,7 @@ fn run_so(
     if let (Some(plant), false) = (&settings.plant, planted) {
         return Err(unknown_place(plant, &places));
     }
-    let free = free(&names, loose, rounded);
+    let free = free(&names, loose, rounded, &tally.relative());
     let first_divergence = tally.first.clone();
     Ok(Report {
         model: model.name.clone(),
@@ -267,11 +285,16 @@ fn run_so(
     })
 }
 
-fn free(names: &[String], loose: Vec<Loose<'_>>, rounded: Vec<f64>) -> Option<Free> {
+fn free(
+    names: &[String],
+    loose: Vec<Loose<'_>>,
+    rounded: Vec<f64>,
+    relative: &[f64],
+) -> Option<Free> {
     let mut loose = loose.into_iter().map(|side| side.losses);
     let exact = loose.next()?;
-    let devices: Vec<Drift> = (names.iter().zip(loose))
-        .map(|(name, losses)| Drift::new(name, losses, &exact, &rounded))
+    let devices: Vec<Drift> = (names.iter().zip(loose).zip(relative))
+        .map(|((name, losses), relative)| Drift::new(name, losses, [&exact, &rounded], *relative))
         .collect();
     Some(Free {
         explained: devices.iter().all(|drift| drift.explained),

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::lockstep::{Expected, Found};
-use super::yardstick::Deviation;
+use super::yardstick::{Deviation, ROUNDOFF};
 
 /// What an operation is given is named by this and its name.
 pub(super) const BEFORE: &str = "before_";
@@ -266,12 +266,14 @@ pub struct Drift {
     pub largest: Option<f64>,
     /// The largest of the rounded run.
     pub of_rounding: f64,
-    /// Whether it is of the order of that one all along.
+    /// Whether it is of the order of that one all along, in proportion to the errors of the device's
+    /// operations.
     pub explained: bool,
 }
 
-/// How many times the drift of rounded results a device may drift: it rounds inside of operations too.
-const DRIFT: f64 = 256.0;
+/// How many times as far as the rounded run a device may drift, for each time that its operations err more
+/// than rounding of results does.
+const DRIFT: f64 = 16.0;
 /// A drift that needs no explanation.
 const SLIGHT: f64 = 1e-5;
 
@@ -280,8 +282,15 @@ fn apart(a: f64, b: f64) -> f64 {
 }
 
 impl Drift {
-    /// The drift of `losses`, where the f64 run had `exact` and the rounded one `rounded`.
-    pub(super) fn new(device: &str, losses: Vec<f64>, exact: &[f64], rounded: &[f64]) -> Self {
+    /// The drift of `losses`, where the f64 run had `exact` and the rounded one `rounded`, on a device whose
+    /// operations have a relative error of up to `relative`.
+    pub(super) fn new(
+        device: &str,
+        losses: Vec<f64>,
+        [exact, rounded]: [&[f64]; 2],
+        relative: f64,
+    ) -> Self {
+        let allowed = DRIFT * (relative / ROUNDOFF).max(16.0);
         let (mut largest, mut of_rounding, mut explained) = (0.0f64, 0.0f64, true);
         for ((found, exact), rounded) in losses.iter().zip(exact).zip(rounded) {
             // Where the exact run has left the numbers there is nothing to compare.
@@ -297,7 +306,7 @@ impl Drift {
                 drift => drift,
             };
             largest = largest.max(drift);
-            explained &= drift <= DRIFT * of_rounding + SLIGHT;
+            explained &= drift <= allowed * of_rounding + SLIGHT;
         }
         Self {
             device: device.to_owned(),
@@ -454,6 +463,19 @@ impl Tally {
         }
     }
 
+    /// The largest relative error of the operations of each device in the forward and backward pass.
+    pub(super) fn relative(&self) -> Vec<f64> {
+        let of_kinds = self.against_f64.chunks(Kind::ALL.len());
+        of_kinds
+            .map(|kinds| {
+                let passes = kinds.iter().filter(|worst| worst.kind != Kind::Update);
+                passes
+                    .filter_map(|worst| worst.relative)
+                    .fold(0.0, f64::max)
+            })
+            .collect()
+    }
+
     /// The largest of all.
     pub(super) fn worst(&self) -> Option<Worst> {
         let size = |worst: &Worst| worst.share.unwrap_or(f64::INFINITY);
@@ -480,7 +502,7 @@ mod tests {
     fn drift_is_explained_by_rounding_of_its_order() {
         let exact = [2.0, 1.0, 0.5];
         let rounded = [2.0, 1.0 + 1e-6, 0.5 + 1e-4];
-        let drift = |losses: [f64; 3]| Drift::new("a", losses.to_vec(), &exact, &rounded);
+        let drift = |losses: [f64; 3]| Drift::new("a", losses.to_vec(), [&exact, &rounded], 1e-6);
         assert!(drift([2.0, 1.0 + 2e-5, 0.5 + 1e-3]).explained);
         assert!(!drift([2.0, 1.0 + 1e-2, 0.5]).explained);
         assert!(!drift([2.0, 1.0, f64::NAN]).explained);

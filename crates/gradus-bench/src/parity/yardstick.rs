@@ -7,7 +7,7 @@
 //! ```
 //! with u = 2⁻²⁴, the unit roundoff of f32, and λ = 4. The first is the probabilistic bound on rounding of
 //! Higham & Mary (SIAM J. Sci. Comput. 41, 2019), which holds for every order of adding up; the mean is
-//! for algorithms that err by the size of neighbours, as Winograd's do. n·u·Σ|tᵢ| is certain: rounding
+//! for sums in which an element's own terms are small beside its neighbours', with which it is computed. n·u·Σ|tᵢ| is certain: rounding
 //! cannot reach beyond it, so what does is a fault.
 
 use gradus_kernels::trace::Terms;

@@ -3,7 +3,7 @@
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Scalar, TensorMetadata};
 
-use super::{abs, entering, magnitude, times};
+use super::{abs, around, entering, magnitude, times};
 use crate::cpu::activation::Act;
 use crate::fallback::norm::{mean, reciprocal_deviation, spread};
 use crate::kernels::{ChannelMap, Convolution, CrossEntropy, Kernels, Moments, Windows};
@@ -27,7 +27,8 @@ pub(crate) fn convolve<B: Kernels>(
     let count = weight.shape().num_elements() / weight.shape()[0] + 1;
     call.show::<B>("conv2d", "output", y, || {
         let bias = bias.map(abs::<B>);
-        (B::convolve(abs::<B>(x), abs::<B>(weight), bias, how), count)
+        let x = around::<B>(x, &weight.shape().to_vec()[2..], how);
+        (B::convolve(x, abs::<B>(weight), bias, how), count)
     })
 }
 

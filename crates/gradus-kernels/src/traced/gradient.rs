@@ -4,7 +4,7 @@ use burn::backend::TensorMetadata;
 use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::tensor::Shape;
 
-use super::{abs, argument, entering, magnitude, slope, times};
+use super::{abs, argument, around, entering, magnitude, slope, times};
 use crate::cpu::activation::Act;
 use crate::fallback::norm::{mean, reciprocal_deviation, spread};
 use crate::fallback::sum_positions;
@@ -31,7 +31,8 @@ pub(crate) fn convolve_input<B: Kernels>(
     let channels = weight.shape()[1].max(1) * how.options.groups;
     let count = weight.shape().num_elements() / channels;
     call.show::<B>("conv2d_input_gradient", "input", dx, || {
-        let sum = B::convolve_input_gradient(x, abs::<B>(weight), abs::<B>(dy), how);
+        let dy = around::<B>(dy, &weight.shape().to_vec()[2..], how);
+        let sum = B::convolve_input_gradient(x, abs::<B>(weight), dy, how);
         (sum, count)
     })
 }
@@ -51,8 +52,9 @@ pub(crate) fn convolve_weight<B: Kernels>(
     let dw = B::convolve_weight_gradient(x.clone(), weight.clone(), dy.clone(), how);
     let count = dy.shape().num_elements() / dy.shape()[1];
     call.show::<B>("conv2d_weight_gradient", "weight", dw, || {
+        let kernel = weight.to_vec()[2..].to_vec();
         let sum = B::convolve_weight_gradient(abs::<B>(x), weight, abs::<B>(dy), how);
-        (sum, count)
+        (around::<B>(sum, &kernel, how), count)
     })
 }
 

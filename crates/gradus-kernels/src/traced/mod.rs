@@ -11,8 +11,9 @@ use burn::backend::Scalar;
 use burn::backend::tensor::FloatTensor;
 
 use crate::cpu::activation::Act;
+use crate::fallback;
 use crate::fallback::norm::spread;
-use crate::kernels::{ChannelMap, Kernels};
+use crate::kernels::{ChannelMap, Convolution, Kernels, Windows};
 use crate::trace::Call;
 
 /// The unit roundoff of f32.
@@ -25,6 +26,27 @@ fn abs<B: Kernels>(x: FloatTensor<B>) -> FloatTensor<B> {
 
 fn times<B: Kernels>(x: FloatTensor<B>, factor: f64) -> FloatTensor<B> {
     B::float_mul_scalar(x, Scalar::Float(factor))
+}
+
+/// The largest |x| within four positions of each, for convolutions that may be computed by Winograd's
+/// method (3×3, step 1): its rounding is in proportion to the largest input of a tile of up to 6×6, whatever
+/// the weights at the single positions are. For others |x|.
+fn around<B: Kernels>(x: FloatTensor<B>, kernel: &[usize], how: &Convolution) -> FloatTensor<B> {
+    let x = abs::<B>(x);
+    let options = &how.options;
+    let tiles = *kernel == [3, 3] && options.stride == [1, 1] && options.dilation == [1, 1];
+    if !tiles {
+        return x;
+    }
+    let pooled = |x, kernel: [usize; 2]| {
+        let windows = Windows {
+            kernel,
+            stride: [1, 1],
+            padding: kernel.map(|side| side / 2),
+        };
+        fallback::pool::max_pooled::<B>(x, windows, false).0
+    };
+    pooled(pooled(x, [9, 1]), [1, 9])
 }
 
 /// The map with what it is given shown.
