@@ -49,7 +49,7 @@ pub const TOLERANCE: f64 = 1e-4;
 /// Takes `settings.steps` steps on every side from the same weights, and compares the losses.
 ///
 /// # Errors
-/// As [`measure`].
+/// As [`measure`](super::measure).
 pub fn lockstep(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Lockstep, BenchError> {
     if settings.peers.is_empty() {
         return Err(BenchError::Settings(
