@@ -11,6 +11,7 @@
 
 use crate::memory::bandwidth;
 use burn::tensor::{Device, Tensor};
+use gradus_kernels::cpu::linear::square_product;
 use pulp::{Arch, Simd, WithSimd};
 use serde::Serialize;
 use std::hint::black_box;
@@ -102,38 +103,6 @@ fn gemm(n: usize, times: usize) -> f64 {
         black_box(&c);
     });
     2.0 * (n as f64).powi(3) / seconds / 1e9
-}
-
-/// C = A·B, n×n each, row by row.
-#[allow(unsafe_code, reason = "the crate gemm has no other interface")]
-fn square_product(n: usize, a: &[f32], b: &[f32], c: &mut [f32]) {
-    assert!(a.len() == n * n && b.len() == n * n && c.len() == n * n);
-    let row = n as isize;
-    // SAFETY: all three hold n·n numbers, as asserted; with strides 1 and n the product reads and writes
-    // places below n·n only, and C overlaps neither A nor B, being borrowed mutably.
-    unsafe {
-        gemm::gemm(
-            n,
-            n,
-            n,
-            c.as_mut_ptr(),
-            1,
-            row,
-            false,
-            a.as_ptr(),
-            1,
-            row,
-            b.as_ptr(),
-            1,
-            row,
-            0.0,
-            1.0,
-            false,
-            false,
-            false,
-            gemm::Parallelism::Rayon(0),
-        );
-    }
 }
 
 /// Multiply-adds that wait for nothing: enough independent sums to fill the pipelines.

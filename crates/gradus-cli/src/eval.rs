@@ -120,7 +120,9 @@ pub(crate) fn run(args: &EvalArgs) -> Outcome {
     }
     let data = data::open(&config.data)?;
     check(&saved, &data)?;
-    let evaluation = measure(&saved, &config, data, device, args.split)?;
+    // The scores are those of the run, so its precision is too.
+    let evaluation =
+        (config.precision).during(|| measure(&saved, &config, data, device, args.split))?;
     if args.speech.json {
         output::json(&json!({
             "source": saved.source, "data": config.data.spec, "split": evaluation.split,

@@ -16,6 +16,7 @@ mod completions;
 mod data;
 mod doctor;
 mod eval;
+mod export;
 mod failure;
 mod interrupt;
 mod list;
@@ -65,6 +66,7 @@ enum Verb {
     Train(Box<train::TrainArgs>),
     Eval(eval::EvalArgs),
     Predict(predict::PredictArgs),
+    Export(export::ExportArgs),
     Report(report::ReportArgs),
     List(list::ListArgs),
     Optim(Box<optim::OptimArgs>),
@@ -89,6 +91,7 @@ fn main() -> ExitCode {
         Verb::Train(args) => train::run(args),
         Verb::Eval(args) => eval::run(args),
         Verb::Predict(args) => predict::run(args),
+        Verb::Export(args) => export::run(args),
         Verb::Report(args) => report::run(args),
         Verb::List(args) => list::run(args),
         Verb::Optim(args) => optim::run(args),

@@ -15,6 +15,7 @@
 //! - [`memory`]: the pool that their results come from
 //! - [`profile`]: what each operation took
 //! - [`trace`]: what each operation computed
+//! - `resident`: weights that a step writes to while they stay in use
 //!
 //! ```
 //! use burn::tensor::{Device, Tensor, ops::ConvOptions};
@@ -37,6 +38,8 @@ mod kernels;
 pub mod memory;
 mod ops;
 pub mod profile;
+#[cfg(feature = "flex")]
+pub mod resident;
 mod tensor;
 pub mod trace;
 mod traced;

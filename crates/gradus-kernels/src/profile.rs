@@ -24,16 +24,18 @@
 //! ```
 
 use std::cell::Cell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 static RECORDING: AtomicBool = AtomicBool::new(false);
+/// How many recordings there have been: a span belongs to the one that it was entered in.
+static NUMBER: AtomicUsize = AtomicUsize::new(0);
 static SPANS: Mutex<Vec<Span>> = Mutex::new(Vec::new());
 
 thread_local! {
-    /// The open span of this thread, as its place in the list.
-    static OPEN: Cell<Option<usize>> = const { Cell::new(None) };
+    /// The open span of this thread: its recording, and its place in the list.
+    static OPEN: Cell<Option<(usize, usize)>> = const { Cell::new(None) };
 }
 
 /// One operation that ran.
@@ -58,8 +60,10 @@ pub struct Guard(Option<Running>);
 
 #[derive(Debug)]
 struct Running {
+    recording: usize,
     place: usize,
-    outer: Option<usize>,
+    /// What was open before.
+    outer: Option<(usize, usize)>,
     begun: Instant,
 }
 
@@ -72,7 +76,10 @@ pub fn is_recording() -> bool {
 /// Forgets what was recorded and records from now on, on all threads. There is one recording in a
 /// process.
 pub fn start() {
-    SPANS.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    let mut spans = SPANS.lock().unwrap_or_else(PoisonError::into_inner);
+    spans.clear();
+    NUMBER.fetch_add(1, Ordering::Relaxed);
+    drop(spans);
     RECORDING.store(true, Ordering::Relaxed);
 }
 
@@ -94,21 +101,24 @@ pub fn span(name: &'static str, shape: impl FnOnce() -> Vec<usize>) -> Guard {
     if !is_recording() {
         return Guard(None);
     }
-    let outer = OPEN.get();
-    let span = Span {
-        name,
-        shape: shape(),
-        outer,
-        seconds: 0.0,
-        own: 0.0,
-    };
-    let place = {
+    let (outer, shape) = (OPEN.get(), shape());
+    // The number changes only under the lock.
+    let (recording, place) = {
         let mut spans = SPANS.lock().unwrap_or_else(PoisonError::into_inner);
-        spans.push(span);
-        spans.len() - 1
+        let recording = NUMBER.load(Ordering::Relaxed);
+        let inside = outer.filter(|(of, _)| *of == recording);
+        spans.push(Span {
+            name,
+            shape,
+            outer: inside.map(|(_, place)| place),
+            seconds: 0.0,
+            own: 0.0,
+        });
+        (recording, spans.len() - 1)
     };
-    OPEN.set(Some(place));
+    OPEN.set(Some((recording, place)));
     Guard(Some(Running {
+        recording,
         place,
         outer,
         begun: Instant::now(),
@@ -123,12 +133,16 @@ impl Drop for Guard {
         let seconds = running.begun.elapsed().as_secs_f64();
         OPEN.set(running.outer);
         let mut spans = SPANS.lock().unwrap_or_else(PoisonError::into_inner);
-        // A span may outlive its recording; then its place is gone.
-        if let Some(span) = spans.get_mut(running.place) {
-            span.seconds = seconds;
-            span.own += seconds;
+        // A span may outlive its recording; then its place is gone, or another's.
+        if running.recording != NUMBER.load(Ordering::Relaxed) {
+            return;
         }
-        if let Some(outer) = running.outer.and_then(|place| spans.get_mut(place)) {
+        let Some(span) = spans.get_mut(running.place) else {
+            return;
+        };
+        span.seconds = seconds;
+        span.own += seconds;
+        if let Some(outer) = span.outer.and_then(|place| spans.get_mut(place)) {
             outer.own -= seconds;
         }
     }
@@ -165,5 +179,16 @@ mod tests {
         assert!(spans[0].seconds >= spans[1].seconds + 0.002);
         assert!((spans[0].own + spans[1].own - spans[0].seconds).abs() < 1e-12);
         assert_eq!(spans[2].seconds, 0.0);
+        // What was entered in one recording does not count in the next.
+        start();
+        let late = span("late", Vec::new);
+        start();
+        let early = span("early", Vec::new);
+        drop(late);
+        assert_eq!(recorded(), 1);
+        drop(early);
+        let spans = finish();
+        assert_eq!((spans[0].name, spans[0].outer), ("early", None));
+        assert!((spans[0].own - spans[0].seconds).abs() < 1e-12);
     }
 }

@@ -20,8 +20,13 @@ use crate::ops::KernelOps;
 /// with stride s, padding p, dilation d and groups G from `options`. The products are of
 /// [`Precision::current`], in the gradients too.
 ///
+/// On the CPU some 3×3 convolutions are computed by tiles of 4×4 positions (Winograd's method, see
+/// [`cpu::conv`](crate::cpu::conv)): what is no number or infinite then spoils the tiles that it lies
+/// under, a few more positions than the filter reaches.
+///
 /// # Panics
-/// If the channels do not fit, or the image is smaller than the kernel.
+/// If the channels or the biases do not fit, there are no channels or no filters, the padded image is
+/// smaller than the kernel, or a step is 0.
 #[must_use]
 pub fn conv2d(
     x: Tensor<4>,
@@ -35,9 +40,22 @@ pub fn conv2d(
         "conv2d: {channels} channels and {filters} filters in {} groups of {per_group} channels",
         options.groups
     );
+    assert!(
+        channels > 0 && filters > 0,
+        "conv2d: {channels} channels and {filters} filters; it takes at least one of each"
+    );
+    if let Some(bias) = &bias {
+        assert_eq!(bias.dims(), [filters], "conv2d: one bias for each filter");
+    }
     for d in 0..2 {
         let (size, kernel) = (x.dims()[d + 2], weight.dims()[d + 2]);
-        let reach = options.dilation[d] * (kernel - 1) + 1;
+        let (stride, dilation) = (options.stride[d], options.dilation[d]);
+        assert!(
+            kernel > 0 && stride > 0 && dilation > 0,
+            "conv2d: a kernel of {kernel} with stride {stride} and dilation {dilation}; each is at \
+             least 1"
+        );
+        let reach = dilation * (kernel - 1) + 1;
         let (before, behind) = options.padding[d];
         assert!(
             before + size + behind >= reach,
@@ -288,7 +306,8 @@ pub fn linear<const D: usize>(
 /// ```
 ///
 /// # Panics
-/// If the numbers of examples differ, a class weight is missing, or, on the CPU, a target is no class.
+/// If the numbers of examples differ, there are no classes, a class weight is missing, or, on the CPU, a
+/// target is no class.
 #[must_use]
 pub fn cross_entropy(
     logits: Tensor<2>,

@@ -7,6 +7,8 @@ use gradus_kernels::cpu::conv::{
 };
 use proptest::prelude::*;
 
+mod reference;
+
 /// Numbers in −1…1 that depend on the place alone.
 fn numbers(len: usize, seed: u64) -> Vec<f32> {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
@@ -169,7 +171,7 @@ prop_compose! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(reference::cases(300))]
     #[test]
     fn sums_of_the_formula(shape in shapes(), last: bool, bias: bool) {
         let fits = (0..2).all(|d| shape.size[d] + 2 * shape.padding[d] >= shape.span()[d]);
@@ -178,8 +180,31 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(reference::cases(150))]
+    /// A filter for each channel: another kernel.
+    #[test]
+    fn depthwise_sums_of_the_formula(
+        base in shapes(),
+        channels in prop::sample::select(vec![2usize, 3, 8, 15, 16, 17, 33, 64, 70]),
+        last: bool,
+        bias: bool,
+    ) {
+        let shape = ConvShape {
+            in_channels: channels,
+            out_channels: channels,
+            groups: channels,
+            ..base
+        };
+        let fits = (0..2).all(|d| shape.size[d] + 2 * shape.padding[d] >= shape.span()[d]);
+        prop_assume!(fits);
+        check(&shape, last, bias);
+    }
+}
+
 /// 3×3 with padding 1 as in every network here, and whitening, shortcuts, depthwise, a large image.
 #[test]
+#[cfg_attr(miri, ignore = "too large")]
 fn shapes_of_networks() {
     let shape = |size: usize, channels: [usize; 2], batch: usize| ConvShape {
         batch,
@@ -224,6 +249,7 @@ fn shapes_of_networks() {
 /// Small whole numbers and all that is made of them on the way fit in 8 bits: bf16 loses nothing. Of
 /// other numbers it keeps 8 bits, so there is a difference to be seen.
 #[test]
+#[cfg_attr(miri, ignore = "too large")]
 fn products_of_bf16() {
     let shape = ConvShape {
         batch: 3,
@@ -294,10 +320,31 @@ fn bits_do_not_depend_on_threads() {
         out_channels: 37,
         ..BASE
     };
-    let (inputs, outputs) = (21 * 99 * 20, 21 * 99 * 37);
+    if !cfg!(miri) {
+        same_bits(&shape);
+    }
+    let small = if cfg!(miri) { 2 } else { 21 };
+    same_bits(&ConvShape {
+        batch: small,
+        out_channels: 20,
+        groups: 20,
+        ..shape
+    });
+    // One image of one tile: fewer tiles than pieces, more tasks than either.
+    same_bits(&ConvShape {
+        batch: 1,
+        size: [2, 3],
+        ..shape
+    });
+}
+
+fn same_bits(shape: &ConvShape) {
+    let (c, k) = (shape.in_channels, shape.out_channels);
+    let pixels = shape.batch * shape.size[0] * shape.size[1];
+    let (inputs, outputs) = (pixels * c, pixels * k);
     let (x, w, dy) = (
         numbers(inputs, 5),
-        numbers(37 * 20 * 9, 6),
+        numbers(k * c / shape.groups * 9, 6),
         numbers(outputs, 7),
     );
     let mut seen: Option<Vec<u32>> = None;
@@ -311,15 +358,15 @@ fn bits_do_not_depend_on_threads() {
             let mut dw = vec![0.0f32; w.len()];
             let x = Images {
                 data: &x,
-                strides: strides(true, shape.size, 20),
+                strides: strides(true, shape.size, c),
             };
             let dy = Images {
                 data: &dy,
-                strides: strides(true, shape.size, 37),
+                strides: strides(true, shape.size, k),
             };
-            forward(&shape, x, &w, None, &mut y);
-            input_gradient(&shape, dy, &w, &mut dx);
-            weight_gradient(&shape, x, dy, &mut dw);
+            forward(shape, x, &w, None, &mut y);
+            input_gradient(shape, dy, &w, &mut dx);
+            weight_gradient(shape, x, dy, &mut dw);
             let all = y.iter().chain(&dx).chain(&dw);
             all.map(|v| v.to_bits()).collect::<Vec<_>>()
         });

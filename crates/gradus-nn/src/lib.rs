@@ -20,6 +20,7 @@
 //! - [`initializer`]: initial weights by name, computed on the host from a seed
 //! - [`loss`]: cross-entropy, hinge, mean squared error, focal; penalties R(W)
 //! - [`models`]: `linear`, `mlp`, `cnn`, `resnet20` and its family, `airnet`
+//! - [`AnyModel::fold_batch_norm`]: batch norm as part of the weights, for inference
 //! - [`Observer`]: looking into a forward pass
 //!
 //! What depends on chance (weights, dropout masks) is a pure function of seeds, the same on every
@@ -29,6 +30,7 @@
 pub mod activation;
 mod delegate;
 mod error;
+mod fold;
 pub mod functional;
 pub mod initializer;
 pub mod layers;
@@ -40,6 +42,7 @@ mod text;
 
 pub use activation::{ACTIVATION_NAMES, Activation};
 pub use error::NnError;
+pub use fold::{Folding, Kept};
 pub use initializer::{Fan, Gain, INITIALIZER_NAMES, Initializer, LsuvReport, WeightShape, lsuv};
 pub use layers::{
     Affine, AvgPool2d, BatchNorm, BatchNormConfig, Conv2d, Conv2dConfig, Dropout, DropoutConfig,

@@ -1,7 +1,7 @@
 //! One parameter in a step: what it is, where it stands, and its gradient.
 
 use crate::Kind;
-use crate::fused_or_not::Resident;
+use crate::fused_or_not::{self as fused, Resident};
 use burn::backend::DispatchTensor;
 use burn::tensor::Tensor;
 use std::ops::Deref;
@@ -38,12 +38,16 @@ pub(crate) struct Item {
     pub(crate) grad: DispatchTensor,
 }
 
-/// θ, and where it is during the step.
+/// θ during the step.
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "the large one is the usual one, and is made anew in every step"
+)]
 pub(crate) enum Weight {
-    /// Taken out of the module.
+    /// Off the tape: the module gets another tensor.
     Out(Box<DispatchTensor>),
-    /// In the module: the step writes to its memory.
+    /// As the module has it: the step writes to its memory.
     In(Resident),
 }
 
@@ -52,7 +56,7 @@ impl Item {
     pub(crate) fn theta(&self) -> DispatchTensor {
         match &self.weight {
             Weight::Out(theta) => (**theta).clone(),
-            Weight::In(resident) => resident.view(&self.info.shape),
+            Weight::In(resident) => fused::view(resident),
         }
     }
 
@@ -60,7 +64,7 @@ impl Item {
     pub(crate) fn kept_theta(&self) -> DispatchTensor {
         match &self.weight {
             Weight::Out(theta) => (**theta).clone(),
-            Weight::In(resident) => resident.copied(&self.info.shape),
+            Weight::In(resident) => fused::copied(resident),
         }
     }
 
@@ -68,7 +72,7 @@ impl Item {
     pub(crate) fn set_theta(&mut self, theta: DispatchTensor) {
         match &mut self.weight {
             Weight::Out(old) => **old = theta,
-            Weight::In(resident) => resident.write(theta),
+            Weight::In(resident) => fused::write(resident, theta),
         }
     }
 }

@@ -208,8 +208,8 @@ impl ModelOptimizer {
             self.update(lr, &mut taken, curvature);
             self.after_rule(lr, &mut taken);
         }
-        let model = walk::put_back(model, &mut taken);
-        discard(grads, taken);
+        let (model, spent) = walk::put_back(model, taken);
+        discard(grads, spent);
         model
     }
 
@@ -491,14 +491,12 @@ fn asked<'a, 'b, M>(loss: &'a mut Option<Loss<'b, M>>, who: &str) -> &'a mut Los
 ///
 /// Threads that are busy elsewhere (other trainings of one process, say) may not come to it for long,
 /// and gradients of step after step must not pile up: beyond a few they are freed here.
-fn discard(grads: GradientsParams, taken: Vec<Taken>) {
+fn discard(grads: GradientsParams, spent: Vec<DispatchTensor>) {
     /// Steps whose remains wait for a thread.
     static WAITING: AtomicUsize = AtomicUsize::new(0);
     /// Their largest number.
     const LIMIT: usize = 2;
 
-    // The weights are let go here and now: the next step must not find them held.
-    let spent: Vec<_> = taken.into_iter().map(|taken| taken.item.grad).collect();
     let reserve = || WAITING.try_update(Relaxed, Relaxed, |n| (n < LIMIT).then_some(n + 1));
     if !spent.is_empty() && reserve().is_ok() {
         rayon::spawn(move || {

@@ -14,7 +14,7 @@ pub(crate) enum Values<'a> {
 /// No parameter has a home.
 pub(crate) type Home = ();
 
-/// No weight stays in its module during the step.
+/// No weight's memory is written to.
 #[derive(Debug)]
 pub(crate) enum Resident {}
 
@@ -22,15 +22,32 @@ impl Resident {
     pub(crate) fn dtype(&self) -> DType {
         match *self {}
     }
-    pub(crate) fn view(&self, _: &[usize]) -> DispatchTensor {
-        match *self {}
+    pub(crate) fn of(tensor: DispatchTensor, (): &Home) -> Result<Self, DispatchTensor> {
+        Err(tensor)
     }
-    pub(crate) fn copied(&self, _: &[usize]) -> DispatchTensor {
-        match *self {}
+    pub(crate) fn into_tensor(self) -> DispatchTensor {
+        match self {}
     }
-    pub(crate) fn write(&mut self, _: DispatchTensor) {
-        match *self {}
-    }
+}
+
+pub(crate) fn is_ours(_: &DispatchTensor) -> bool {
+    false
+}
+
+pub(crate) fn settle(tensor: DispatchTensor, (): &mut Home) -> DispatchTensor {
+    tensor
+}
+
+pub(crate) fn view(resident: &Resident) -> DispatchTensor {
+    match *resident {}
+}
+
+pub(crate) fn copied(resident: &Resident) -> DispatchTensor {
+    match *resident {}
+}
+
+pub(crate) fn write(resident: &mut Resident, _: DispatchTensor) {
+    match *resident {}
 }
 
 /// No slots are packed.

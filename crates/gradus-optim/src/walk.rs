@@ -1,12 +1,12 @@
 //! The walks through a module that a step needs.
 //!
-//! On the CPU backend (flex) one walk does it: the weights stay where they are, and the step learns where
-//! that is ([`Resident`]). Elsewhere a weight can change in place only while nobody else holds its
-//! memory, so the step takes it out of the module, leaves an empty tensor in its place, and puts the new
-//! one back on a second walk.
+//! The first takes the weight of each parameter that has a gradient out of the module and leaves an empty
+//! tensor in its place: only who has a tensor to himself may write to its memory. The second puts the
+//! weights back. On the CPU backend (flex) the tensor that comes back is the one that went, node of the
+//! tape and all, with other numbers in its memory ([`Resident`]); elsewhere it is a new one.
 
 use crate::cohort::Cohorts;
-use crate::execute::{beside, device_of};
+use crate::execute::beside;
 use crate::fused_or_not::{self as fused, Home, Resident};
 use crate::item::{Info, Item, Weight};
 use crate::path::Path;
@@ -23,8 +23,10 @@ pub(crate) struct Taken {
     pub(crate) entry: usize,
     /// Its weight and gradient.
     pub(crate) item: Item,
-    /// Where a weight that was taken out belongs, and what its tensor carries besides values.
-    back: Option<(ParamId, Tracking)>,
+    /// Where the weight belongs.
+    id: ParamId,
+    /// What the new tensor is to carry besides values, if it is a new one.
+    tracking: Option<Tracking>,
 }
 
 /// How a tensor takes part in automatic differentiation.
@@ -80,8 +82,8 @@ impl Place<'_> {
     }
 }
 
-/// Finds every parameter that has a gradient, and takes its weight out of `model` where it cannot be
-/// changed inside. All parameters are noted in the roster.
+/// Takes the weight of every parameter that has a gradient out of `model`. All parameters are noted in the
+/// roster.
 pub(crate) fn take<M: Module>(
     model: M,
     grads: &mut GradientsParams,
@@ -101,16 +103,17 @@ pub(crate) fn take<M: Module>(
     (model, walk.taken)
 }
 
-/// Puts weights back where they were taken out, and leaves in `taken` what stayed inside. The order is
-/// that in which [`take`] gave them.
-pub(crate) fn put_back<M: Module>(model: M, taken: &mut Vec<Taken>) -> M {
-    let out: Vec<_> = taken.extract_if(.., |taken| taken.back.is_some()).collect();
-    if out.is_empty() {
-        return model;
+/// Puts the weights back, in the order in which [`take`] gave them, and gives the gradients.
+pub(crate) fn put_back<M: Module>(model: M, taken: Vec<Taken>) -> (M, Vec<DispatchTensor>) {
+    if taken.is_empty() {
+        return (model, Vec::new());
     }
-    model.map(&mut PutBack {
-        out: out.into_iter().peekable(),
-    })
+    let mut walk = PutBack {
+        spent: Vec::with_capacity(taken.len()),
+        taken: taken.into_iter().peekable(),
+    };
+    let model = model.map(&mut walk);
+    (model, walk.spent)
 }
 
 /// Maps every float parameter by name, off the tape.
@@ -171,18 +174,19 @@ impl ModuleMapper for Take<'_> {
         let known = &mut self.roster.entries[entry];
         let info = Arc::clone(&known.info);
         let grad = off_tape(grad);
-        let (tensor, weight, back) = match settled(tensor, id, &info, &mut known.home) {
-            Ok((tensor, resident)) => (tensor, Weight::In(resident), None),
+        info.check(&tensor.dims());
+        let empty = self.empty[D].get_or_insert_with(|| {
+            let device = tensor.device().without_autodiff();
+            // Not of zero elements: a tensor of rank 0 has one.
+            Tensor::<D>::zeros([1; D], &device).into_dispatch()
+        });
+        let empty = Tensor::<D>::from_dispatch(empty.clone());
+        let (weight, tracking) = match resident(tensor, id, &mut known.home) {
+            Ok(resident) => (Weight::In(resident), None),
             Err(tensor) => {
-                info.check(&tensor.dims());
                 let tracking = Tracking::of(&tensor);
                 let theta = tensor.inner().into_dispatch();
-                let empty = self.empty[D].get_or_insert_with(|| {
-                    // Not of zero elements: a tensor of rank 0 has one.
-                    Tensor::<D>::zeros([1; D], &device_of(&theta)).into_dispatch()
-                });
-                let empty = Tensor::<D>::from_dispatch(empty.clone());
-                (empty, Weight::Out(Box::new(theta)), Some((id, tracking)))
+                (Weight::Out(Box::new(theta)), Some(tracking))
             }
         };
         let mut item = Item { info, weight, grad };
@@ -193,8 +197,13 @@ impl ModuleMapper for Take<'_> {
         if !at_home {
             item.grad = beside(item.grad.clone(), &item.theta());
         }
-        self.taken.push(Taken { entry, item, back });
-        Param::from_mapped_value(id, tensor, mapper)
+        self.taken.push(Taken {
+            entry,
+            item,
+            id,
+            tracking,
+        });
+        Param::from_mapped_value(id, empty, mapper)
     }
 }
 
@@ -208,68 +217,59 @@ fn off_tape<const D: usize>(tensor: Tensor<D>) -> DispatchTensor {
     }
 }
 
-/// The parameter's tensor, as it shall stand in the module, and access to its memory; or else the tensor
-/// as it was.
-#[cfg(feature = "flex")]
+/// Access to the memory of the parameter's tensor, moved to a home of its own if need be; or else the
+/// tensor as it was.
 #[allow(
     clippy::result_large_err,
     reason = "the other case is a tensor, and as large"
 )]
-fn settled<const D: usize>(
+fn resident<const D: usize>(
     tensor: Tensor<D>,
     id: ParamId,
-    info: &Info,
     home: &mut Home,
-) -> Result<(Tensor<D>, Resident), Tensor<D>> {
+) -> Result<Resident, Tensor<D>> {
     let on_tape = tensor.gradient_checkpointing_strategy().is_some();
     // What sums gradients over devices is registered anew with each leaf.
     if on_tape && tensor.is_distributed() {
         return Err(tensor);
     }
     let leaf = !on_tape || tensor.is_require_grad() || !tensor.is_tracked();
-    let tensor = tensor.into_dispatch();
-    let Some(flex) = fused::primitive(&tensor) else {
+    let mut tensor = tensor.into_dispatch();
+    if !fused::is_ours(&tensor) {
         return Err(Tensor::from_dispatch(tensor));
-    };
-    info.check(flex.layout().shape());
-    if leaf && let Some(resident) = Resident::of(flex, home) {
-        return Ok((Tensor::from_dispatch(tensor), resident));
     }
-    let tensor = Tensor::<D>::from_dispatch(tensor);
-    let tracking = Tracking::of(&tensor);
-    let theta = fused::into_flex(tensor.inner().into_dispatch());
-    let (theta, resident) = Resident::settle(theta, home);
-    let theta = Tensor::from_dispatch(fused::from_flex(theta));
-    Ok((tracking.put_on(theta, id), resident))
-}
-
-#[cfg(not(feature = "flex"))]
-fn settled<const D: usize>(
-    tensor: Tensor<D>,
-    _: ParamId,
-    _: &Info,
-    _: &mut Home,
-) -> Result<(Tensor<D>, Resident), Tensor<D>> {
-    Err(tensor)
+    if leaf {
+        match Resident::of(tensor, home) {
+            Ok(resident) => return Ok(resident),
+            Err(back) => tensor = back,
+        }
+    }
+    let tracking = Tracking::of(&Tensor::<D>::from_dispatch(tensor.clone()));
+    let settled = fused::settle(tensor, home);
+    let settled = tracking.put_on(Tensor::<D>::from_dispatch(settled), id);
+    Resident::of(settled.into_dispatch(), home).map_err(Tensor::from_dispatch)
 }
 
 struct PutBack {
-    out: std::iter::Peekable<std::vec::IntoIter<Taken>>,
+    taken: std::iter::Peekable<std::vec::IntoIter<Taken>>,
+    spent: Vec<DispatchTensor>,
 }
 
 impl ModuleMapper for PutBack {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let here = |taken: &Taken| matches!(&taken.back, Some((id, _)) if *id == param.id);
-        let Some(taken) = self.out.next_if(here) else {
+        let Some(taken) = self.taken.next_if(|taken| taken.id == param.id) else {
             return param;
         };
-        let (id, empty, mapper) = param.consume();
-        let tensor = match (taken.item.weight, taken.back) {
-            (Weight::Out(theta), Some((_, tracking))) => {
-                tracking.put_on(Tensor::from_dispatch(*theta), id)
-            }
-            // Not reached: those that stayed inside are not among them.
-            _ => empty,
+        let (id, _, mapper) = param.consume();
+        self.spent.push(taken.item.grad);
+        let theta = match taken.item.weight {
+            Weight::Out(theta) => *theta,
+            Weight::In(resident) => resident.into_tensor(),
+        };
+        let tensor = Tensor::from_dispatch(theta);
+        let tensor = match taken.tracking {
+            Some(tracking) => tracking.put_on(tensor, id),
+            None => tensor,
         };
         Param::from_mapped_value(id, tensor, mapper)
     }

@@ -25,6 +25,10 @@ pub struct ModelInfo {
     pub mean: Vec<f32>,
     /// See `mean`.
     pub std: Vec<f32>,
+    /// Whether batch norm was folded into the layers before it: the norms that are not in the file are
+    /// not in the model either.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub folded: bool,
 }
 
 /// The bytes of `model.safetensors`.
@@ -44,10 +48,18 @@ pub(crate) fn model_file<M: Module>(
         image: [shape.channels, shape.height, shape.width],
         mean: normalization.mean.clone(),
         std: normalization.std.clone(),
+        folded: false,
     };
-    let info = serde_json::to_value(&info)
-        .map_err(|error| TrainError::Weights(format!("its description: {error}")))?;
-    weights::to_safetensors(&weights::collect(model), &info)
+    info.file(model)
+}
+
+impl ModelInfo {
+    /// The bytes of a file that holds the tensors of `model` and this description.
+    pub(crate) fn file<M: Module>(&self, model: &M) -> Result<Vec<u8>, TrainError> {
+        let info = serde_json::to_value(self)
+            .map_err(|error| TrainError::Weights(format!("its description: {error}")))?;
+        weights::to_safetensors(&weights::collect(model), &info)
+    }
 }
 
 /// The first layer as images; the content of `filters.json`.

@@ -22,7 +22,9 @@ pub(crate) fn check(precision: Precision, device: &str) -> Result<(), TrainError
     if precision == Precision::F32 {
         return Ok(());
     }
-    let problem = if !matches!(device, "auto" | "flex") {
+    // A backend may be followed by the number of a device.
+    let backend = device.split(':').next().unwrap_or(device);
+    let problem = if !matches!(backend, "auto" | "flex") {
         format!(
             "{precision} is for the device flex, found {device}; leave the precision at f32 there"
         )

@@ -3,11 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
+use gradus_core::atomic;
 use gradus_data::{Dataset, ImageShape, Normalization};
-use gradus_nn::{AnyModel, ModelConfig};
+use gradus_nn::{AnyModel, Classifier, Folding, Mode, ModelConfig};
 
 use crate::checkpoint::{Checkpoint, all_damaged};
+use crate::evaluate::values;
 use crate::finish::{MODEL_FILE, ModelInfo};
 use crate::weights::{self, NamedTensors};
 use crate::{RunConfig, RunDir, TrainError};
@@ -103,12 +105,75 @@ impl SavedModel {
             ))
         })?;
         check(config, &info, &tensors).map_err(|problem| TrainError::damaged(&source, problem))?;
-        let model = weights::restore(config.init(device)?, tensors)?;
+        let mut model = config.init(device)?;
+        if info.folded {
+            let within = |name: &str, path: &str| {
+                name.strip_prefix(path)
+                    .is_some_and(|rest| rest.starts_with('.'))
+            };
+            model = model.without_norms(|path| !tensors.keys().any(|name| within(name, path)));
+        }
+        let model = weights::restore(model, tensors)?;
         Ok(Self {
             model,
             info,
             source,
         })
+    }
+
+    /// The model with batch norm [folded](AnyModel::fold_batch_norm) into the layers before it.
+    #[must_use]
+    pub fn fold(self) -> (Self, Folding) {
+        let (model, folding) = self.model.fold_batch_norm();
+        let mut info = self.info;
+        info.folded |= !folding.folded.is_empty();
+        (
+            Self {
+                model,
+                info,
+                ..self
+            },
+            folding,
+        )
+    }
+
+    /// Writes the model to a file that [`open`](Self::open) reads, and gives its bytes.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] when the file cannot be written, [`TrainError::Weights`] for an element type
+    /// that the format does not have.
+    pub fn write(&self, path: &Path) -> Result<Vec<u8>, TrainError> {
+        let bytes = self.info.file(&self.model)?;
+        atomic::write(path, &bytes).map_err(TrainError::io("write", path))?;
+        Ok(bytes)
+    }
+
+    /// The largest difference between the scores of two models, over the largest score: on 16 images
+    /// of noise, the same at every call.
+    ///
+    /// # Errors
+    /// The device's.
+    pub fn difference(&self, other: &Self) -> Result<f64, TrainError> {
+        let [c, h, w] = self.info.image;
+        let device = self.device();
+        let len = 16 * c * h * w;
+        // Of the size of normalised pixels: mean 0, deviation 1.
+        let noise: Vec<f32> = (0..len as u64)
+            .map(|i| (i.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40) as f32 / (1u64 << 24) as f32)
+            .map(|uniform| (uniform - 0.5) * 3.46)
+            .collect();
+        let images = Tensor::<1>::from_data(noise.as_slice(), &device).reshape([16, c, h, w]);
+        let scores = |model: &AnyModel| values(model.forward(images.clone(), Mode::eval()));
+        let (ours, theirs) = (scores(&self.model)?, scores(&other.model)?);
+        let largest = ours.iter().fold(f64::MIN_POSITIVE, |m, x| m.max(x.abs()));
+        let gap = ours.iter().zip(&theirs).map(|(a, b)| (a - b).abs());
+        // What is no number is no agreement.
+        Ok(gap.fold(0.0, |m, x| if x > m || x.is_nan() { x } else { m }) / largest)
+    }
+
+    fn device(&self) -> Device {
+        let devices = burn::module::Module::devices(&self.model);
+        devices.into_iter().next().unwrap_or_default()
     }
 
     /// The normalisation of the inputs.
@@ -152,6 +217,10 @@ fn check(config: &ModelConfig, info: &ModelInfo, tensors: &NamedTensors) -> Resu
         ));
     }
     let summary = config.summary().map_err(|error| error.to_string())?;
+    if info.folded {
+        // What it has depends on the norms that are left: names and shapes are compared below.
+        return Ok(());
+    }
     let expected = (summary.parameters + summary.buffers) as u128;
     let found: u128 = tensors
         .values()

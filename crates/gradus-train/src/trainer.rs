@@ -31,7 +31,8 @@ use crate::run_dir::RunLog;
 use crate::solve::{self, Method};
 use crate::together::{self, Beginning};
 use crate::{
-    RunConfig, RunDir, StopSignal, Summary, TrainError, device, files, fitted, freeze, weights,
+    RunConfig, RunDir, StopSignal, Summary, TrainError, device, files, fitted, freeze, precision,
+    weights,
 };
 
 /// Where to continue from.
@@ -118,6 +119,8 @@ impl Trainer {
         };
         config.data.augmentation.validate(dataset.train.shape)?;
         let (device, backend) = device::device(&config.device)?;
+        // `auto` may have found a GPU.
+        precision::check(config.precision, &backend)?;
         config.loss.validate(dataset.classes.len())?;
         let data = Prepared::new(&config, dataset)?;
         if let Some(model) = &config.model {

@@ -52,16 +52,20 @@ const SHAPES: [Sizes; 30] = [
     [16, 32, 32, 1, 2, 0],
 ];
 
+/// Convolutions with a filter for each channel; as many filters as channels.
+const DEPTHWISE: [Sizes; 2] = [[64, 64, 32, 3, 1, 1], [128, 128, 16, 3, 2, 1]];
+
 /// The shapes at `batch` images: those of performance.md and of the networks that are compared.
 #[must_use]
 pub fn cases(batch: usize) -> Vec<Case> {
-    let case = |[from, to, side, kernel, stride, padding]: Sizes| {
+    let case = |[from, to, side, kernel, stride, padding]: Sizes, groups: usize| {
+        let kind = if groups > 1 { "depthwise " } else { "" };
         let step = match stride {
             1 => String::new(),
             _ => format!("/{stride}"),
         };
         Case {
-            name: format!("{from}→{to} {kernel}×{kernel}{step} @{side}"),
+            name: format!("{from}→{to} {kind}{kernel}×{kernel}{step} @{side}"),
             shape: ConvShape {
                 batch,
                 size: [side; 2],
@@ -71,11 +75,13 @@ pub fn cases(batch: usize) -> Vec<Case> {
                 stride: [stride; 2],
                 padding: [padding; 2],
                 dilation: [1; 2],
-                groups: 1,
+                groups,
             },
         }
     };
-    SHAPES.map(case).into()
+    let mut cases: Vec<Case> = SHAPES.map(|sizes| case(sizes, 1)).into();
+    cases.extend(DEPTHWISE.map(|sizes| case(sizes, sizes[0])));
+    cases
 }
 
 #[cfg(test)]
@@ -124,6 +130,6 @@ mod tests {
         let mut names: Vec<String> = cases(1).into_iter().map(|case| case.name).collect();
         names.sort();
         names.dedup();
-        assert_eq!(names.len(), SHAPES.len());
+        assert_eq!(names.len(), SHAPES.len() + DEPTHWISE.len());
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A step keeps only what the gradients that are asked for need. A parent without a gradient (images,
 //! frozen weights) costs nothing: its gradient is not computed, and what only that needs is not kept.
+//! Only the gradients of a normalisation come together, whichever of them is wanted.
 
 mod activation;
 mod conv;

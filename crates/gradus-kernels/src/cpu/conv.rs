@@ -9,7 +9,9 @@
 use std::marker::PhantomData;
 
 pub use super::Precision;
+use super::volume;
 
+mod depthwise;
 mod direct;
 mod panels;
 mod scratch;
@@ -69,7 +71,8 @@ pub struct Images<'a> {
 /// y = x ∗ w + b. `x` `[N, H, W, C]` in any layout; `w` `[K, C/G, kh, kw]`; `y` `[N, H′, W′, K]`.
 ///
 /// # Panics
-/// If a slice is not of the size that `shape` says.
+/// If a slice is not of the size that `shape` says, or there is no such convolution: no channel or
+/// filter, groups that do not divide them, a kernel larger than the padded image, a step of 0.
 pub fn forward(shape: &ConvShape, x: Images<'_>, w: &[f32], bias: Option<&[f32]>, y: &mut [f32]) {
     forward_in(Precision::F32, shape, x, w, bias, y);
 }
@@ -86,9 +89,13 @@ pub fn forward_in(
     bias: Option<&[f32]>,
     y: &mut [f32],
 ) {
-    shape.check(w, y.len(), shape.outputs());
+    shape.check(w);
+    shape.check_result(y, shape.out_size(), shape.out_channels);
     shape.check_images(&x, shape.size, shape.in_channels);
     assert!(bias.is_none_or(|b| b.len() == shape.out_channels), "bias");
+    if depthwise::fits(shape, &[x]) {
+        return depthwise::forward(shape, x, w, bias, y);
+    }
     match winograd::method(shape, precision).filter(|_| x.strides[3] == 1) {
         Some(method) => winograd::forward(shape, method, x, w, bias, y),
         None => direct::forward(shape, x, w, bias, y),
@@ -98,7 +105,7 @@ pub fn forward_in(
 /// ∂L/∂x from ∂L/∂y. `dy` `[N, H′, W′, K]` in any layout; `dx` `[N, H, W, C]`.
 ///
 /// # Panics
-/// If a slice is not of the size that `shape` says.
+/// As [`forward`].
 pub fn input_gradient(shape: &ConvShape, dy: Images<'_>, w: &[f32], dx: &mut [f32]) {
     input_gradient_in(Precision::F32, shape, dy, w, dx);
 }
@@ -114,8 +121,12 @@ pub fn input_gradient_in(
     w: &[f32],
     dx: &mut [f32],
 ) {
-    shape.check(w, dx.len(), shape.inputs());
+    shape.check(w);
+    shape.check_result(dx, shape.size, shape.in_channels);
     shape.check_images(&dy, shape.out_size(), shape.out_channels);
+    if depthwise::fits(shape, &[dy]) {
+        return depthwise::input_gradient(shape, dy, w, dx);
+    }
     match winograd::method(shape, precision).filter(|_| dy.strides[3] == 1) {
         Some(method) => winograd::input_gradient(shape, method, dy, w, dx),
         None => direct::input_gradient(shape, dy, w, dx),
@@ -125,7 +136,7 @@ pub fn input_gradient_in(
 /// ∂L/∂w from ∂L/∂y and x. `x`, `dy` in any layout; `dw` `[K, C/G, kh, kw]`.
 ///
 /// # Panics
-/// If a slice is not of the size that `shape` says.
+/// As [`forward`].
 pub fn weight_gradient(shape: &ConvShape, x: Images<'_>, dy: Images<'_>, dw: &mut [f32]) {
     weight_gradient_in(Precision::F32, shape, x, dy, dw);
 }
@@ -141,9 +152,12 @@ pub fn weight_gradient_in(
     dy: Images<'_>,
     dw: &mut [f32],
 ) {
-    shape.check(dw, 0, 0);
+    shape.check(dw);
     shape.check_images(&x, shape.size, shape.in_channels);
     shape.check_images(&dy, shape.out_size(), shape.out_channels);
+    if depthwise::fits(shape, &[x, dy]) {
+        return depthwise::weight_gradient(shape, x, dy, dw);
+    }
     let last = x.strides[3] == 1 && dy.strides[3] == 1;
     match winograd::method(shape, precision).filter(|_| last) {
         Some(method) => winograd::weight_gradient(shape, method, x, dy, dw),
@@ -152,20 +166,15 @@ pub fn weight_gradient_in(
 }
 
 impl ConvShape {
-    /// Numbers in x.
-    fn inputs(&self) -> usize {
-        self.batch * self.size[0] * self.size[1] * self.in_channels
-    }
-
-    /// Numbers in y.
-    fn outputs(&self) -> usize {
-        let [h, w] = self.out_size();
-        self.batch * h * w * self.out_channels
-    }
-
-    fn check(&self, weights: &[f32], found: usize, expected: usize) {
+    /// What every pass rests on: the sums below read and write by address.
+    ///
+    /// # Panics
+    /// If there is no such convolution, or it does not have so many weights.
+    fn check(&self, weights: &[f32]) {
         assert!(
             self.groups > 0
+                && self.in_channels > 0
+                && self.out_channels > 0
                 && self.in_channels.is_multiple_of(self.groups)
                 && self.out_channels.is_multiple_of(self.groups),
             "{} channels and {} filters cannot be cut into {} groups",
@@ -173,17 +182,51 @@ impl ConvShape {
             self.out_channels,
             self.groups
         );
-        let filter = self.in_channels / self.groups * self.kernel[0] * self.kernel[1];
-        assert_eq!(weights.len(), self.out_channels * filter, "weights");
-        assert_eq!(found, expected, "result");
+        for i in 0..2 {
+            let (size, kernel, padding) = (self.size[i], self.kernel[i], self.padding[i]);
+            let padded = padding.checked_mul(2).and_then(|p| p.checked_add(size));
+            let span = kernel
+                .checked_sub(1)
+                .and_then(|gaps| gaps.checked_mul(self.dilation[i]))
+                .and_then(|reach| reach.checked_add(1));
+            assert!(
+                self.stride[i] > 0 && self.dilation[i] > 0 && span.is_some() && span <= padded,
+                "a kernel of {kernel} with dilation {} and stride {} does not fit {size} positions \
+                 padded by {padding}",
+                self.dilation[i],
+                self.stride[i]
+            );
+        }
+        let per_group = self.in_channels / self.groups;
+        let expected = [self.out_channels, per_group, self.kernel[0], self.kernel[1]];
+        assert_eq!(weights.len(), volume(&expected), "weights {expected:?}");
     }
 
+    /// # Panics
+    /// If `images` has not so many numbers.
+    fn check_result(&self, images: &[f32], [h, w]: [usize; 2], channels: usize) {
+        let expected = [self.batch, h, w, channels];
+        assert_eq!(images.len(), volume(&expected), "result {expected:?}");
+    }
+
+    /// # Panics
+    /// If an element lies outside of the memory.
     fn check_images(&self, images: &Images<'_>, size: [usize; 2], channels: usize) {
         let counts = [self.batch, size[0], size[1], channels];
-        if !counts.contains(&0) {
-            let last: usize = (0..4).map(|d| (counts[d] - 1) * images.strides[d]).sum();
-            assert!(last < images.data.len(), "images");
+        if counts.contains(&0) {
+            return;
         }
+        let last = (0..4).try_fold(0usize, |last, d| {
+            (counts[d] - 1)
+                .checked_mul(images.strides[d])
+                .and_then(|step| last.checked_add(step))
+        });
+        assert!(
+            last.is_some_and(|last| last < images.data.len()),
+            "images {counts:?} with strides {:?} in {} numbers",
+            images.strides,
+            images.data.len()
+        );
     }
 }
 

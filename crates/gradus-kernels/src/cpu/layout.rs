@@ -7,6 +7,8 @@
 
 use rayon::prelude::*;
 
+use super::volume;
+
 /// A view of an image batch `[N, C, H, W]`, of any strides, also 0 or negative.
 #[derive(Clone, Copy, Debug)]
 pub struct View<'a> {
@@ -28,8 +30,8 @@ const LINE: usize = 16;
 /// # Panics
 /// If `y` has not N·H·W·C elements, or the view leaves its memory.
 pub fn to_channels_last(x: &View<'_>, y: &mut [f32]) {
-    let [images, channels, height, width] = x.size;
-    assert_eq!(y.len(), images * channels * height * width, "length of y");
+    let [_, channels, height, width] = x.size;
+    assert_eq!(y.len(), volume(&x.size), "length of y");
     if y.is_empty() {
         return;
     }

@@ -15,6 +15,7 @@ use rayon::prelude::*;
 use super::activation::{Act, Function, act_backward, with_function};
 use super::pieces::{Itself, Rows, Step, map_each, march, read, sum_up, write};
 use super::simd::Simd;
+use super::volume;
 
 /// The sizes of a linear layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +49,7 @@ pub fn linear(
         inputs,
         outputs,
     } = shape;
-    assert_eq!(y.len(), batch * outputs, "y");
+    assert_eq!(y.len(), volume(&[batch, outputs]), "y");
     if let Some(bias) = bias {
         assert_eq!(bias.len(), outputs, "bias");
     }
@@ -114,7 +115,7 @@ pub fn linear_backward(args: &LinearBackward<'_>, gradients: LinearGradients<'_>
         inputs,
         outputs,
     } = args.shape;
-    assert_eq!(args.dy.len(), batch * outputs, "dy");
+    assert_eq!(args.dy.len(), volume(&[batch, outputs]), "dy");
     let through;
     let dz = match (args.act, args.z) {
         (Act::Identity, _) => args.dy,
@@ -168,6 +169,45 @@ pub fn column_sums(x: &[f32], sums: &mut [f32]) {
     }
 }
 
+/// C = A·B of square matrices, n×n each, row by row, as the crate `gemm` computes it with the threads of
+/// rayon's pool: what the machine gives, to compare kernels with.
+///
+/// # Panics
+/// If a slice has not n² numbers.
+pub fn square_product(n: usize, a: &[f32], b: &[f32], c: &mut [f32]) {
+    let len = volume(&[n, n]);
+    assert!(
+        a.len() == len && b.len() == len && c.len() == len,
+        "matrices of {n} × {n}"
+    );
+    let row = n as isize;
+    // SAFETY: all three hold n·n numbers, as asserted; with strides 1 and n the product reads and writes
+    // places below n·n only, and C overlaps neither A nor B, being borrowed mutably.
+    unsafe {
+        gemm::gemm(
+            n,
+            n,
+            n,
+            c.as_mut_ptr(),
+            1,
+            row,
+            false,
+            a.as_ptr(),
+            1,
+            row,
+            b.as_ptr(),
+            1,
+            row,
+            0.0,
+            1.0,
+            false,
+            false,
+            false,
+            Parallelism::Rayon(0),
+        );
+    }
+}
+
 /// z = y + b, y = f(z).
 struct Finish<'a, F> {
     f: F,
@@ -202,7 +242,7 @@ struct Matrix<'a> {
 impl<'a> Matrix<'a> {
     /// One row after the other.
     fn rows(data: &'a [f32], size: [usize; 2]) -> Self {
-        assert_eq!(data.len(), size[0] * size[1], "elements of {size:?}");
+        assert_eq!(data.len(), volume(&size), "elements of {size:?}");
         Self {
             data,
             size,
@@ -242,7 +282,7 @@ fn product([m, k, n]: [usize; 3], a: Matrix<'_>, b: Matrix<'_>, out: &mut [f32])
     const WORK: usize = 1 << 20;
     assert_eq!(
         out.len(),
-        m * n,
+        volume(&[m, n]),
         "the product of {:?} and {:?}",
         a.size,
         b.size

@@ -17,3 +17,12 @@ pub mod simd;
 pub mod subsample;
 
 pub use precision::Precision;
+
+/// How many elements sizes make, or more than any slice has where that cannot be counted: lengths are
+/// compared with it before memory is read by address.
+pub(crate) fn volume(sizes: &[usize]) -> usize {
+    sizes
+        .iter()
+        .try_fold(1usize, |n, size| n.checked_mul(*size))
+        .unwrap_or(usize::MAX)
+}

@@ -11,6 +11,8 @@
 //! send back, in the order of the windows, so that each dx is written once, nothing is filled with zeros
 //! before, and the bits do not depend on the threads.
 
+use super::volume;
+
 mod average;
 mod max;
 mod windows;
@@ -51,7 +53,7 @@ impl PoolShape {
     fn lengths(&self) -> [usize; 2] {
         for i in 0..2 {
             assert!(
-                self.kernel[i] > 0 && self.stride[i] > 0 && 2 * self.padding[i] <= self.kernel[i],
+                self.kernel[i] > 0 && self.stride[i] > 0 && self.padding[i] <= self.kernel[i] / 2,
                 "kernel {:?}, stride {:?}, padding {:?}",
                 self.kernel,
                 self.stride,
@@ -64,6 +66,7 @@ impl PoolShape {
                 self.size
             );
         }
-        [self.size, self.out_size()].map(|[h, w]| self.batch * h * w * self.channels)
+        let images = |[h, w]: [usize; 2]| volume(&[self.batch, h, w, self.channels]);
+        [images(self.size), images(self.out_size())]
     }
 }

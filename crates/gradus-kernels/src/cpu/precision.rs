@@ -13,8 +13,8 @@ pub enum Precision {
     #[default]
     F32,
     /// bf16, with 8 significant bits, where that is estimated to be faster than f32: convolutions by
-    /// 3×3 filters with stride 1 and 64 channels or more. Others stay in f32. The error of such a
-    /// convolution is about 4e-3 of its result.
+    /// 3×3 filters with stride 1 that take some 32 channels or more. Others stay in f32. The error of
+    /// such a convolution is about 4e-3 of its result.
     Bf16,
 }
 

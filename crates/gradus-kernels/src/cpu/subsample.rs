@@ -8,6 +8,8 @@
 
 use rayon::prelude::*;
 
+use super::volume;
+
 /// The sizes of a subsampling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SubsampleShape {
@@ -38,8 +40,8 @@ impl SubsampleShape {
             "fewer channels than came in"
         );
         [
-            self.batch * h * w * self.channels,
-            self.batch * oh * ow * self.out_channels,
+            volume(&[self.batch, h, w, self.channels]),
+            volume(&[self.batch, oh, ow, self.out_channels]),
         ]
     }
 }

@@ -30,6 +30,11 @@ fn pool_shape(x: [usize; 4], windows: Windows) -> Option<PoolShape> {
     (touch(0) && touch(1)).then_some(shape)
 }
 
+/// Whether the place of a maximum in its window is kept as a byte.
+fn has_bytes(windows: Windows) -> bool {
+    windows.kernel.iter().product::<usize>() <= 256
+}
+
 /// N, C, H′, W′.
 fn out_size(shape: &PoolShape) -> [usize; 4] {
     let [h, w] = shape.out_size();
@@ -41,9 +46,8 @@ pub(super) fn max_pooled(
     windows: Windows,
     with_index: bool,
 ) -> (FlexTensor, Option<FlexTensor>) {
-    // A place is kept as a byte.
-    let fits = windows.kernel.iter().product::<usize>() <= 256;
-    let shape = pool_shape(images::size(&x), windows).filter(|_| fits && images::is_f32(&x));
+    let ours = has_bytes(windows) && images::is_f32(&x);
+    let shape = pool_shape(images::size(&x), windows).filter(|_| ours);
     let Some(shape) = shape else {
         return fallback::pool::max_pooled::<Flex>(x, windows, with_index);
     };
@@ -66,8 +70,9 @@ pub(super) fn max_pooled_gradient(
     dy: FlexTensor,
     windows: Windows,
 ) -> FlexTensor {
-    // Bytes are ours, anything else is Burn's.
-    let shape = pool_shape(size(&x), windows).filter(|_| index.dtype() == DType::U8);
+    // Bytes are ours, anything else is Burn's; so are bytes of what we did not compute.
+    let ours = index.dtype() == DType::U8 && has_bytes(windows) && images::is_f32(&dy);
+    let shape = pool_shape(size(&x), windows).filter(|_| ours);
     let Some(shape) = shape else {
         return fallback::pool::max_pooled_gradient::<Flex>(x, index, dy, windows);
     };

@@ -210,8 +210,11 @@ impl BatchNorm {
     }
 
     /// Fold the statistics of a batch of `count` values a channel into the running averages, with
-    /// weight `m`.
+    /// weight `m`. A batch of nothing has none.
     fn update(&self, mean: Tensor<1>, biased: Tensor<1>, count: usize, m: f64) {
+        if count == 0 {
+            return;
+        }
         let blend = |old: Tensor<1>, new: Tensor<1>| {
             if m == 1.0 {
                 // Whatever was there, even no number.

@@ -133,16 +133,26 @@ pub(crate) fn normalise<const D: usize>(
     }
 }
 
+/// f(x + residual), in one pass where the kernels have f.
 fn add_and_activate<const D: usize>(
     x: Tensor<D>,
     residual: Option<Tensor<D>>,
     activation: Activation,
 ) -> Tensor<D> {
-    let x = match residual {
-        Some(residual) => x.add(residual),
-        None => x,
+    let Some(residual) = residual else {
+        return activation.forward(x);
     };
-    activation.forward(x)
+    match activation.kernel(x.dtype()) {
+        Some(act) => {
+            let (channels, options) = (x.dims()[1], (&x.device(), x.dtype()));
+            let (one, zero) = (
+                Tensor::ones([channels], options),
+                Tensor::zeros([channels], options),
+            );
+            gradus_kernels::scale_shift_act(x, one, zero, Some(residual), act)
+        }
+        None => activation.forward(x.add(residual)),
+    }
 }
 
 impl fmt::Display for NormKind {

@@ -21,6 +21,7 @@ use gradus_kernels::{fork, subsample};
 
 use super::norm::normalise;
 use super::{BatchNormConfig, Conv2d, Conv2dConfig, Norm, NormKind};
+use crate::fold::{Layer, NormPlace};
 use crate::text::{Spec, serde_as_text};
 use crate::{Activation, Initializer, Mode, NnError, Observer};
 
@@ -181,6 +182,22 @@ impl ResidualBlock {
             None => self.pass_on(passed_on),
         };
         norm(&self.norm2, y, Some(around), f, mode)
+    }
+
+    pub(crate) fn each_norm(&mut self, path: &str, f: &mut dyn FnMut(NormPlace<'_>)) {
+        let mut place = |name: &str, conv, norm| {
+            f(NormPlace {
+                name: format!("{path}.{name}"),
+                layer: Layer::Conv(conv),
+                norm,
+                pooled: false,
+            });
+        };
+        place("norm1", &mut self.conv1, &mut self.norm1);
+        place("norm2", &mut self.conv2, &mut self.norm2);
+        if let Some(conv) = &mut self.shortcut {
+            place("shortcut_norm", conv, &mut self.shortcut_norm);
+        }
     }
 
     /// Option A, or the identity.

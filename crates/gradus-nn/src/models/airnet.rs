@@ -27,6 +27,7 @@ use gradus_kernels::fork;
 use super::block::{BlockConfig, ConvBlock, PoolPlace};
 use super::summary::{Plan, Summary};
 use super::{Classifier, ModelConfig, head, whitening};
+use crate::fold::NormPlace;
 use crate::initializer::lsuv;
 use crate::layers::{
     Affine, BatchNormConfig, Conv2d, Conv2dConfig, Dropout, DropoutConfig, Linear, global_max_pool,
@@ -166,6 +167,14 @@ impl AirNet {
             _ => blocks
                 .iter()
                 .fold(x, |x, block| block.forward_observed(x, mode, observer)),
+        }
+    }
+
+    pub(crate) fn each_norm(&mut self, f: &mut dyn FnMut(NormPlace<'_>)) {
+        for (i, blocks) in self.groups.iter_mut().enumerate() {
+            for (j, block) in blocks.iter_mut().enumerate() {
+                block.each_norm(&format!("groups.{i}.{j}"), f);
+            }
         }
     }
 }

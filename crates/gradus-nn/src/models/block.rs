@@ -18,6 +18,7 @@ use gradus_core::random::child_seed;
 
 use super::ModelConfig;
 use super::summary::Plan;
+use crate::fold::{Layer, NormPlace};
 use crate::initializer::write_dirac;
 use crate::layers::norm::normalise;
 use crate::layers::{
@@ -149,6 +150,15 @@ impl BlockConfig<'_> {
 }
 
 impl ConvBlock {
+    pub(super) fn each_norm(&mut self, path: &str, f: &mut dyn FnMut(NormPlace<'_>)) {
+        f(NormPlace {
+            name: format!("{path}.norm"),
+            layer: Layer::Conv(&mut self.conv),
+            norm: &mut self.norm,
+            pooled: self.pool.is_some() && self.pool_place == PoolPlace::First,
+        });
+    }
+
     /// Convolve, pool, normalise and activate.
     pub fn forward(&self, x: Tensor<4>, mode: Mode) -> Tensor<4> {
         self.forward_observed(x, mode, &mut ())

@@ -18,6 +18,7 @@ use gradus_core::random::child_seed;
 use super::block::{BlockConfig, ConvBlock, PoolPlace};
 use super::summary::{Plan, Summary};
 use super::{Classifier, ModelConfig, head};
+use crate::fold::NormPlace;
 use crate::initializer::lsuv;
 use crate::layers::{Dropout, DropoutConfig, Linear, global_avg_pool};
 use crate::{Initializer, Mode, NnError, Observer};
@@ -111,6 +112,14 @@ impl Cnn {
             logit_scale: config.logit_scale,
             lsuv: config.initializer == Initializer::Lsuv,
         })
+    }
+
+    pub(crate) fn each_norm(&mut self, f: &mut dyn FnMut(NormPlace<'_>)) {
+        for (i, blocks) in self.stages.iter_mut().enumerate() {
+            for (j, block) in blocks.iter_mut().enumerate() {
+                block.each_norm(&format!("stages.{i}.{j}"), f);
+            }
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use gradus_core::random::child_seed;
 
 use super::summary::{Plan, Summary};
 use super::{Classifier, ModelConfig, Width, head};
+use crate::fold::{Layer, NormPlace};
 use crate::initializer::lsuv;
 use crate::layers::norm::normalise;
 use crate::layers::{Dropout, DropoutConfig, Linear, LinearConfig, Norm, NormKind, flatten};
@@ -99,6 +100,17 @@ impl Mlp {
             logit_scale: config.logit_scale,
             lsuv: config.initializer == Initializer::Lsuv,
         })
+    }
+
+    pub(crate) fn each_norm(&mut self, f: &mut dyn FnMut(NormPlace<'_>)) {
+        for (i, layer) in self.hidden.iter_mut().enumerate() {
+            f(NormPlace {
+                name: format!("hidden.{i}.norm"),
+                layer: Layer::Linear(&mut layer.linear),
+                norm: &mut layer.norm,
+                pooled: false,
+            });
+        }
     }
 }
 

@@ -14,6 +14,7 @@ use gradus_core::random::child_seed;
 
 use super::summary::{Plan, Summary};
 use super::{Classifier, ModelConfig, head};
+use crate::fold::{Layer, NormPlace};
 use crate::initializer::lsuv;
 use crate::layers::norm::normalise;
 use crate::layers::{
@@ -168,6 +169,20 @@ impl ResNet {
             logit_scale: config.logit_scale,
             lsuv: config.initializer == Initializer::Lsuv,
         })
+    }
+
+    pub(crate) fn each_norm(&mut self, f: &mut dyn FnMut(NormPlace<'_>)) {
+        f(NormPlace {
+            name: "norm".to_owned(),
+            layer: Layer::Conv(&mut self.conv),
+            norm: &mut self.norm,
+            pooled: false,
+        });
+        for (i, blocks) in self.stages.iter_mut().enumerate() {
+            for (j, block) in blocks.iter_mut().enumerate() {
+                block.each_norm(&format!("stages.{i}.{j}"), f);
+            }
+        }
     }
 }
 

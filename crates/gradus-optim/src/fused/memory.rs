@@ -1,13 +1,14 @@
 //! The memory of flex tensors, and the numbers in it.
 
+use super::packed::Memory;
 use crate::{Lane, Number};
 use burn::backend::{
     BackendTensor, DType, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind,
 };
+pub(super) use burn_flex::FlexTensor;
+use gradus_kernels::memory;
+use gradus_kernels::resident::is_whole;
 use pulp::{Scalar, Simd, WithSimd};
-
-pub(crate) type FlexTensor =
-    <burn::backend::Flex as burn::backend::BackendTypes>::FloatTensorPrimitive;
 
 /// Whether both are flex tensors, and so on one device.
 pub(crate) fn both_here(a: &DispatchTensor, b: &DispatchTensor) -> bool {
@@ -62,26 +63,6 @@ pub(super) fn flex_mut(tensor: &mut DispatchTensor) -> &mut FlexTensor {
     }
 }
 
-pub(crate) fn from_flex(tensor: FlexTensor) -> DispatchTensor {
-    DispatchTensor {
-        kind: DispatchTensorKind::Flex(BackendTensor::Float(tensor)),
-        autodiff: DispatchAutodiffContext::Disabled,
-    }
-}
-
-/// The memory's tensor, also of one on the tape; `None` for any other than flex `f32` and `f64`.
-pub(crate) fn primitive(tensor: &DispatchTensor) -> Option<&FlexTensor> {
-    let flex = match &tensor.kind {
-        DispatchTensorKind::Flex(BackendTensor::Float(t)) => t,
-        DispatchTensorKind::Autodiff(inner) => match &**inner {
-            DispatchTensorKind::Flex(BackendTensor::Autodiff(t)) => t.primitive(),
-            _ => return None,
-        },
-        _ => return None,
-    };
-    matches!(flex.dtype(), DType::F32 | DType::F64).then_some(flex)
-}
-
 /// The tensor in row-major order over exactly its own buffer. The tensor itself if it is so already
 /// (as every parameter is after its first step), otherwise a copy.
 pub(super) fn whole(tensor: FlexTensor) -> FlexTensor {
@@ -99,20 +80,10 @@ pub(super) fn make_whole(tensor: &mut DispatchTensor) {
     }
 }
 
-pub(super) fn is_whole(tensor: &FlexTensor) -> bool {
-    let layout = tensor.layout();
-    let mut elements = 1;
-    for (&size, &stride) in layout.shape().iter().zip(layout.strides()).rev() {
-        if size > 1 && stride != elements as isize {
-            return false;
-        }
-        elements *= size;
-    }
-    layout.start_offset() == 0 && tensor.bytes().len() == elements * tensor.dtype().size()
-}
-
 /// A floating-point type of memory, and the number that computes with it.
-pub(super) trait Element: burn::tensor::Element + Copy + Send + Sync {
+pub(super) trait Element:
+    burn::tensor::Element + memory::Number + Copy + Send + Sync
+{
     type Number: Number;
     const ZERO: Self;
     fn number(self) -> Self::Number;
@@ -124,10 +95,12 @@ pub(super) trait Element: burn::tensor::Element + Copy + Send + Sync {
     fn dispatch<P: WithSimd>(pass: P) -> P::Output;
     fn memory(tensor: &FlexTensor) -> &[Self];
     fn memory_mut(tensor: &mut FlexTensor) -> &mut [Self];
+    /// Packed slots, if they are of this type.
+    fn of_memory(memory: &mut Memory) -> Option<&mut [Self]>;
 }
 
 macro_rules! element {
-    ($element:ty, $number:ty, $wrap:expr, $unwrap:expr, $dispatch:expr) => {
+    ($element:ty, $kind:ident, $number:ty, $wrap:expr, $unwrap:expr, $dispatch:expr) => {
         impl Element for $element {
             type Number = $number;
             const ZERO: Self = 0.0;
@@ -152,11 +125,18 @@ macro_rules! element {
             fn memory_mut(tensor: &mut FlexTensor) -> &mut [Self] {
                 tensor.storage_mut()
             }
+            fn of_memory(memory: &mut Memory) -> Option<&mut [Self]> {
+                match memory {
+                    Memory::$kind(memory) => Some(memory),
+                    _ => None,
+                }
+            }
         }
     };
 }
-element!(f32, Lane, Lane, |lane: Lane| lane.0, vectorised);
-element!(f64, f64, |x| x, |x| x, |pass: P| pass.with_simd(Scalar));
+element!(f32, F32, Lane, Lane, |lane: Lane| lane.0, vectorised);
+element!(f64, F64, f64, |x| x, |x| x, |pass: P| pass
+    .with_simd(Scalar));
 
 /// Runs `pass` with 256-bit instructions where the machine has them. Wider ones would gain nothing:
 /// the step waits for memory.

@@ -15,13 +15,12 @@
 mod memory;
 mod packed;
 mod pass;
-mod resident;
+mod weight;
 
-pub(crate) use memory::{
-    Values, both_here, flex_dtype, from_flex, into_flex, primitive, with_values,
-};
+pub(crate) use gradus_kernels::resident::{Home, Resident};
+pub(crate) use memory::{Values, both_here, flex_dtype, with_values};
 pub(crate) use packed::Packed;
-pub(crate) use resident::{Home, Resident};
+pub(crate) use weight::{copied, is_ours, settle, view, write};
 
 use crate::execute::{Entry, Totals};
 use crate::item::Weight;

@@ -3,15 +3,17 @@
 //! As tensors, each would have to be asked for its memory at every step, through four pointers, and
 //! whether somebody shares it. Tensors of them are made when they are asked for: for saving, for a clone.
 
-#![allow(unsafe_code, reason = "cuts one piece of memory into slots")]
-
-use super::memory::{Element, FlexTensor, flex_dtype, flex_mut, from_flex, into_flex, whole};
-use super::resident::{ALIGNMENT, Buffer, LARGE};
+use super::memory::{Element, flex_dtype, flex_mut, into_flex, whole};
 use crate::item::{Item, Weight};
 use crate::state::ParameterState;
 use burn::backend::DispatchTensor;
-use burn::tensor::{Bytes, DType};
-use burn_flex::Layout;
+use burn::tensor::{DType, TensorData};
+use burn_flex::FlexTensor;
+use gradus_kernels::memory::{ALIGNMENT, Fixed};
+use gradus_kernels::resident::off_tape;
+
+/// From this many bytes on a slot is large.
+const LARGE: usize = 4 << 20;
 
 /// Bytes before each slot: streams a multiple of 4096 bytes apart would compete for the same places in
 /// the first-level cache, and large ones for the same banks of memory. θ begins at such a multiple.
@@ -22,23 +24,28 @@ fn gap(size: usize) -> usize {
 /// Slots in the shape of their parameter, all of one type.
 #[derive(Debug)]
 pub(crate) struct Packed {
-    buffer: Buffer,
+    memory: Memory,
     count: usize,
-    /// Bytes of one slot.
-    size: usize,
-    dtype: DType,
     shape: Vec<usize>,
+}
+
+/// Memory of either type.
+#[derive(Debug)]
+pub(super) enum Memory {
+    F32(Fixed<f32>),
+    F64(Fixed<f64>),
 }
 
 impl Packed {
     /// Slots of zeros.
     fn zeros(count: usize, shape: &[usize], dtype: DType) -> Self {
-        let size = shape.iter().product::<usize>() * dtype.size();
+        let len = shape.iter().product();
         Self {
-            buffer: Buffer::zeros(Self::offset(size, count)),
+            memory: match dtype {
+                DType::F64 => Memory::F64(Fixed::zeros(place::<f64>(len, count))),
+                _ => Memory::F32(Fixed::zeros(place::<f32>(len, count))),
+            },
             count,
-            size,
-            dtype,
             shape: shape.to_vec(),
         }
     }
@@ -53,65 +60,69 @@ impl Packed {
     }
 
     pub(crate) fn dtype(&self) -> DType {
-        self.dtype
+        match self.memory {
+            Memory::F32(_) => DType::F32,
+            Memory::F64(_) => DType::F64,
+        }
+    }
+
+    /// Elements of a slot.
+    fn len(&self) -> usize {
+        self.shape.iter().product()
     }
 
     /// Slot `index` ← `values`, a flex tensor of the same shape and type.
     pub(crate) fn put(&mut self, index: usize, values: DispatchTensor) {
-        let values = whole(into_flex(values));
-        self.bytes_mut(index).copy_from_slice(values.bytes());
+        let (values, len) = (whole(into_flex(values)), self.len());
+        match &mut self.memory {
+            Memory::F32(memory) => part_mut(memory, len, index).copy_from_slice(values.storage()),
+            Memory::F64(memory) => part_mut(memory, len, index).copy_from_slice(values.storage()),
+        }
     }
 
     /// The slots as tensors: copies.
     pub(crate) fn tensors(&self) -> Vec<DispatchTensor> {
         let tensor = |index| {
-            let layout = Layout::contiguous(self.shape.clone().into());
-            let bytes = Bytes::from_bytes_vec(self.bytes(index).to_vec());
-            from_flex(FlexTensor::new(bytes, layout, self.dtype))
+            let (len, shape) = (self.len(), self.shape.clone());
+            let data = match &self.memory {
+                Memory::F32(memory) => TensorData::new(part(memory, len, index).to_vec(), shape),
+                Memory::F64(memory) => TensorData::new(part(memory, len, index).to_vec(), shape),
+            };
+            off_tape(FlexTensor::from_data(data))
         };
         (0..self.count).map(tensor).collect()
     }
 
-    /// Where slot `index` of this size begins.
-    fn offset(size: usize, index: usize) -> usize {
-        gap(size) + index * (size.next_multiple_of(ALIGNMENT) + gap(size))
-    }
-
-    fn bytes(&self, index: usize) -> &[u8] {
-        assert!(index < self.count, "no such slot");
-        // SAFETY: slots lie in the buffer, whose memory was zeroed when it was made; `&self` keeps
-        // others from writing.
-        unsafe {
-            let start = self.buffer.start().add(Self::offset(self.size, index));
-            std::slice::from_raw_parts(start, self.size)
-        }
-    }
-
-    fn bytes_mut(&mut self, index: usize) -> &mut [u8] {
-        assert!(index < self.count, "no such slot");
-        // SAFETY: as in `bytes`; `&mut self` excludes other references.
-        unsafe {
-            let start = self.buffer.start().add(Self::offset(self.size, index));
-            std::slice::from_raw_parts_mut(start, self.size)
-        }
-    }
-
     /// The memory of all slots.
     pub(super) fn slots_mut<T: Element, const S: usize>(&mut self) -> [&mut [T]; S] {
-        assert!(
-            S == self.count && T::dtype() == self.dtype,
-            "a state has the slots of its rule"
-        );
-        let len = self.size / size_of::<T>();
+        let (len, count) = (self.len(), self.count);
+        let Some(mut rest) = T::of_memory(&mut self.memory).filter(|_| S == count) else {
+            unreachable!("a state has the slots of its rule, in the type of its parameter");
+        };
+        // Where `rest` begins.
+        let mut at = 0;
         std::array::from_fn(|index| {
-            // SAFETY: each slot is another part of the buffer, aligned for every type, and was zeroed
-            // when it was made. `&mut self` excludes other references.
-            unsafe {
-                let start = self.buffer.start().add(Self::offset(self.size, index));
-                std::slice::from_raw_parts_mut(start.cast(), len)
-            }
+            let start = place::<T>(len, index);
+            let (slot, behind) = std::mem::take(&mut rest)[start - at..].split_at_mut(len);
+            (rest, at) = (behind, start + len);
+            slot
         })
     }
+}
+
+/// Where slot `index` begins, if each has `len` elements.
+fn place<T>(len: usize, index: usize) -> usize {
+    let size = len * size_of::<T>();
+    let bytes = gap(size) + index * (size.next_multiple_of(ALIGNMENT) + gap(size));
+    bytes / size_of::<T>()
+}
+
+fn part<T>(memory: &[T], len: usize, index: usize) -> &[T] {
+    &memory[place::<T>(len, index)..][..len]
+}
+
+fn part_mut<T>(memory: &mut [T], len: usize, index: usize) -> &mut [T] {
+    &mut memory[place::<T>(len, index)..][..len]
 }
 
 /// The slots as memory, whichever way they are kept.

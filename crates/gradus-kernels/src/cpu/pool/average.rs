@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use super::super::pieces::{Itself, Rows, channel_vectors, read, sum_up, write};
 use super::super::simd::{Kernel, Simd, dispatch};
+use super::super::volume;
 use super::PoolShape;
 use super::windows::{Axis, each_rows};
 
@@ -57,14 +58,18 @@ pub fn avg_pool_backward(shape: &PoolShape, dy: &[f32], count_padding: bool, dx:
 /// # Panics
 /// If `pixels` or `channels` is 0 or the lengths do not fit together.
 pub fn global_avg_pool(x: &[f32], pixels: usize, channels: usize, y: &mut [f32]) {
-    let image = pixels * channels;
+    let image = volume(&[pixels, channels]);
     assert!(
         image > 0,
         "an image of {pixels} pixels, {channels} channels"
     );
-    assert_eq!(x.len() * channels, y.len() * image, "x and y");
+    let images = y.len() / channels;
+    assert!(
+        y.len() == volume(&[images, channels]) && x.len() == volume(&[images, image]),
+        "x and y"
+    );
     let rows = Rows::new(image, channels);
-    each_rows(y, x.len() / image, image, |images, y| {
+    each_rows(y, images, image, |images, y| {
         let mut places = vec![0.0; rows.period];
         for (i, y) in images.zip(y.chunks_exact_mut(channels)) {
             let x = &x[i * image..(i + 1) * image];
@@ -84,12 +89,16 @@ pub fn global_avg_pool(x: &[f32], pixels: usize, channels: usize, y: &mut [f32])
 /// # Panics
 /// As [`global_avg_pool`].
 pub fn global_avg_pool_backward(dy: &[f32], pixels: usize, channels: usize, dx: &mut [f32]) {
-    let image = pixels * channels;
+    let image = volume(&[pixels, channels]);
     assert!(
         image > 0,
         "an image of {pixels} pixels, {channels} channels"
     );
-    assert_eq!(dx.len() * channels, dy.len() * image, "dx and dy");
+    let images = dy.len() / channels;
+    assert!(
+        dy.len() == volume(&[images, channels]) && dx.len() == volume(&[images, image]),
+        "dx and dy"
+    );
     let rows = Rows::new(image, channels);
     dx.par_chunks_mut(image)
         .zip(dy.par_chunks(channels))

@@ -42,7 +42,7 @@ pub fn max_pool(shape: &PoolShape, x: &[f32], y: &mut [f32], index: Option<&mut 
     if y.is_empty() {
         return;
     }
-    let (width, rows) = (w * shape.channels, (65_536 / weight).max(1));
+    let (width, rows) = (w * shape.channels, (65_536 / weight.max(1)).max(1));
     y.par_chunks_mut(rows * width)
         .zip(index.par_chunks_mut(rows * width))
         .enumerate()
