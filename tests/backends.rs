@@ -139,6 +139,10 @@ fn labels(n: usize, classes: usize, device: &Device) -> Tensor<1, Int> {
 }
 
 /// f(inputs), and the gradients of Σ f·g for every input.
+#[allow(
+    clippy::needless_pass_by_value,
+    reason = "callers make the inputs in place"
+)]
 fn with_gradients<const D: usize>(
     out: &mut Vec<Named>,
     name: &str,

@@ -65,7 +65,7 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
     let saved = SavedModel::open(&run, &Kept::which(args.checkpoint), &device)?;
     let source = saved.source.clone();
     let (saved, folded) = if args.fold {
-        let (saved, folding, difference) = fold(saved)?;
+        let (saved, folding, difference) = fold(&saved)?;
         (saved, Some((folding, difference)))
     } else {
         (saved, None)
@@ -101,7 +101,7 @@ pub(crate) fn run(args: &ExportArgs) -> Outcome {
 }
 
 /// The folded model, what was folded, and by how much the scores differ.
-fn fold(saved: SavedModel) -> anyhow::Result<(SavedModel, Folding, f64)> {
+fn fold(saved: &SavedModel) -> anyhow::Result<(SavedModel, Folding, f64)> {
     let (folded, folding) = saved.clone().fold();
     if folding.folded.is_empty() {
         let why = match folding.kept.first() {

@@ -127,7 +127,7 @@ fn foldable(norm: &Norm, pooled: bool) -> Result<(Vec<f64>, Vec<f64>), String> {
     };
     let (scale, shift) = running_map(norm);
     // What is no number is no factor ≥ 0 either.
-    let negative = scale.iter().filter(|s| !(**s >= 0.0)).count();
+    let negative = scale.iter().filter(|s| s.is_nan() || **s < 0.0).count();
     if pooled && negative > 0 {
         return Err(format!(
             "it follows a max pooling, and {negative} of its {} factors γ/√(σ² + ε) are negative: the \

@@ -8,7 +8,7 @@ use super::{Memory, class_of, pool};
 /// A number of which every pattern of bits is one, so that memory can be used again for any of them.
 ///
 /// # Safety
-/// True only of types without invalid bits and without padding, of alignment ≤ [`ALIGNMENT`].
+/// True only of types without invalid bits and without padding, of alignment ≤ `ALIGNMENT`.
 pub unsafe trait Number: Copy + Default + Send + Sync + 'static {}
 
 // SAFETY: any four bytes are a number.
@@ -18,7 +18,7 @@ unsafe impl Number for f64 {}
 // SAFETY: any byte is one.
 unsafe impl Number for u8 {}
 
-/// `len` numbers at a multiple of [`ALIGNMENT`], from the pool and back to it.
+/// `len` numbers at a multiple of `ALIGNMENT`, from the pool and back to it.
 ///
 /// The numbers are whatever was there before, 0 in fresh memory: write before you read.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl<T: Number> Drop for Buffer<T> {
     }
 }
 
-/// `len` numbers at a multiple of [`ALIGNMENT`](super::ALIGNMENT), 0 at first, in memory of exactly that
+/// `len` numbers at a multiple of `ALIGNMENT`(super::ALIGNMENT), 0 at first, in memory of exactly that
 /// size: for what lasts longer than a step. From 2 MiB on they lie in large pages, as buffers do.
 #[derive(Debug)]
 pub struct Fixed<T: Number = f32> {
