@@ -14,7 +14,7 @@
 //!
 //! So a loop whose steps are alike takes fresh memory in its first step only. What is held is bounded by
 //! the sum over the classes of their largest use at once, whatever sizes a program asks for: where all
-//! differ, and every class has been used once, that is 6.3 times the largest of them. [`release`] gives
+//! differ, and every class has been used once, that is 6.5 times the largest of them at most. [`release`] gives
 //! back what waits; nothing else does while nobody asks. What lasts, as the slots of an optimizer do, is
 //! [`Fixed`]: of exactly its size, and not from the pool.
 
