@@ -57,7 +57,7 @@ pub struct Settings {
 }
 
 /// What was measured.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Report {
     /// Training steps and inference.
     pub steps: Vec<StepRow>,
@@ -161,13 +161,7 @@ const RACE: &str = "train --data shapes --set data.shapes_train=2500 --set data.
 /// Settings out of range, and a folder for temporary files that cannot be made.
 pub fn measure(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Report, BenchError> {
     settings.check()?;
-    let mut report = Report {
-        steps: Vec::new(),
-        optimizers: Vec::new(),
-        race: None,
-        versions: Vec::new(),
-        failed: Vec::new(),
-    };
+    let mut report = Report::default();
     for model in &settings.models {
         for &batch in &settings.batches {
             for device in &settings.devices {
@@ -473,13 +467,7 @@ mod tests {
                 {"task": "infer", "side": "burn", "images_per_second": 500.0, "ratio": {"median": 4.0}},
             ],
         });
-        let mut report = Report {
-            steps: Vec::new(),
-            optimizers: Vec::new(),
-            race: None,
-            versions: Vec::new(),
-            failed: Vec::new(),
-        };
+        let mut report = Report::default();
         report.add("flex", &settings().models[0], 32, &found, false);
         report.add("flex", &settings().models[0], 64, &found, false);
         let [ours, burn, ..] = &report.steps[..] else {

@@ -24,6 +24,7 @@ pub mod backends;
 mod child;
 mod device_speed;
 pub mod kernels;
+mod markdown;
 mod memory;
 mod model;
 pub mod optim;

@@ -3,25 +3,19 @@
 use gradus_train::machine::Machine;
 
 use super::{Report, StepRow};
+use crate::markdown::{head, table};
 
 /// The text of the document; `command` repeats it, `figure` is the picture's file, if one is drawn.
 #[must_use]
 pub fn markdown(report: &Report, machine: &Machine, command: &str, figure: Option<&str>) -> String {
-    let mut text = format!(
-        "# Backends, measured\n\n\
-         Written by `{command}`; do not edit. Gradus {}, Burn {}, {}, {} ({} cores, {:.0} GiB), {}; {}.\n",
-        machine.gradus,
-        machine.burn,
-        machine.rustc,
-        machine.cpu,
-        machine.cores,
-        machine.memory_bytes as f64 / (1u64 << 30) as f64,
-        machine.os,
-        gradus_train::machine::now(),
+    let versions: Vec<&str> = report.versions.iter().map(String::as_str).collect();
+    let mut text = head(
+        "Backends, measured",
+        command,
+        machine,
+        &gradus_train::machine::now(),
+        &versions,
     );
-    if !report.versions.is_empty() {
-        text.push_str(&format!("\nBeside: {}.\n", report.versions.join(", ")));
-    }
     if let Some(figure) = figure {
         text.push_str(&format!("\n![Training, images a second]({figure})\n"));
     }
@@ -74,15 +68,6 @@ fn digits(value: f64) -> String {
 
 fn or_dash(value: Option<f64>) -> String {
     value.map_or_else(|| "–".to_owned(), digits)
-}
-
-fn table<const N: usize>(header: [&str; N], rows: &[[String; N]]) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let rule: Vec<String> = (0..N)
-        .map(|column| if column == 0 { "---" } else { "---:" }.to_owned())
-        .collect();
-    let rows: String = rows.iter().map(|row| line(row)).collect();
-    format!("{}{}{rows}", line(&header.map(str::to_owned)), line(&rule))
 }
 
 fn steps(rows: &[StepRow]) -> String {

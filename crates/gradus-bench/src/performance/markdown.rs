@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{BATCHES, Net, Results, nets};
 use crate::BenchError;
+use crate::markdown::{head, table_of};
 
 /// The text of `docs/performance.md`.
 ///
@@ -12,19 +13,6 @@ use crate::BenchError;
 pub fn markdown(results: &Results) -> Result<String, BenchError> {
     let nets = nets()?;
     let machine = &results.machine;
-    let mut text = format!(
-        "# How fast Gradus is on a CPU\n\n\
-         Written by `{}`; do not edit. Gradus {}, Burn {}, {}, {} ({} cores, {:.0} GiB), {}; {}.\n",
-        results.command,
-        machine.gradus,
-        machine.burn,
-        machine.rustc,
-        machine.cpu,
-        machine.cores,
-        machine.memory_bytes as f64 / (1u64 << 30) as f64,
-        machine.os,
-        results.finished
-    );
     let versions: Vec<&str> = (results.reports.values())
         .filter_map(|report| report["versions"].as_array())
         .max_by_key(|versions| versions.len())
@@ -32,9 +20,13 @@ pub fn markdown(results: &Results) -> Result<String, BenchError> {
         .flatten()
         .filter_map(Value::as_str)
         .collect();
-    if !versions.is_empty() {
-        text.push_str(&format!("\nBeside: {}.\n", versions.join(", ")));
-    }
+    let mut text = head(
+        "How fast Gradus is on a CPU",
+        &results.command,
+        machine,
+        &results.finished,
+        &versions,
+    );
     text.push_str(&peaks(results));
     for (task, title) in [
         (
@@ -75,13 +67,8 @@ fn megabytes(value: &Value) -> String {
 }
 
 fn table(header: &[&str], rows: &[Vec<String>]) -> String {
-    let line = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
-    let header: Vec<String> = header.iter().map(|cell| (*cell).to_owned()).collect();
-    let rule: Vec<String> = (0..header.len())
-        .map(|column| if column == 0 { "---" } else { "---:" }.to_owned())
-        .collect();
-    let rows: String = rows.iter().map(|row| line(row)).collect();
-    format!("{}{}{rows}", line(&header), line(&rule))
+    let rows: Vec<&[String]> = rows.iter().map(Vec::as_slice).collect();
+    table_of(header, &rows)
 }
 
 /// The best that any measurement saw.

@@ -17,11 +17,15 @@ use crate::args::{Speech, path};
 use crate::failure::{End, Outcome, usage};
 use crate::output;
 
+const ROUNDS: usize = 3;
+const SECONDS: f64 = 2.0;
+const LIMIT: f64 = 300.0;
+
 /// Measure training, inference, optimizers and the way to an accuracy on every backend
 ///
 /// Each measurement runs in a process of its own, so that compilation and tuning in a first step are
 /// seen apart, and a driver that crashes costs one row. Nothing else may run on the machine meanwhile.
-/// Takes about ten minutes with the defaults on two cores.
+/// Most of the time goes to the slowest backend.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
@@ -47,13 +51,13 @@ pub(crate) struct BackendsArgs {
     #[arg(long, value_name = "PATH", default_value = "python3")]
     python: String,
     /// Pairs of rounds
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = positive)]
+    #[arg(long, value_name = "N", default_value_t = ROUNDS, value_parser = positive)]
     rounds: usize,
     /// Seconds of timed steps in a round, about
-    #[arg(long, value_name = "SECONDS", default_value_t = 2.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = SECONDS)]
     seconds: f64,
     /// Most seconds for one measurement; what takes longer is listed as such
-    #[arg(long, value_name = "SECONDS", default_value_t = 300.0)]
+    #[arg(long, value_name = "SECONDS", default_value_t = LIMIT)]
     limit: f64,
     /// Leave the optimizers out
     #[arg(long)]
@@ -192,6 +196,23 @@ fn command(args: &BackendsArgs) -> String {
             .map(|peer| format!("{peer:?}").to_lowercase())
             .collect();
         words.push(format!("--peers {} --python PYTHON", names.join(",")));
+    }
+    if args.rounds != ROUNDS {
+        words.push(format!("--rounds {}", args.rounds));
+    }
+    for (flag, value, usual) in [
+        ("--seconds", args.seconds, SECONDS),
+        ("--limit", args.limit, LIMIT),
+    ] {
+        if value != usual {
+            words.push(format!("{flag} {value}"));
+        }
+    }
+    for (flag, set) in [
+        ("--no-optimizers", args.no_optimizers),
+        ("--no-race", args.no_race),
+    ] {
+        words.extend(set.then(|| flag.to_owned()));
     }
     for (flag, file) in [("--out", &args.out), ("--figure", &args.figure)] {
         words.extend(

@@ -16,8 +16,7 @@ use crate::output;
 /// Measure kernels and training steps beside the peers, and write docs/performance.md
 ///
 /// Results are kept in a file as they come: the command goes on where it was interrupted, and measures
-/// only what is missing. Nothing else may run on the machine meanwhile. Takes about half an hour on two
-/// cores.
+/// only what is missing. Nothing else may run on the machine meanwhile. Takes about an hour on two cores.
 #[derive(Args)]
 #[command(after_help = "\
 Examples:
