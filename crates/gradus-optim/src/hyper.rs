@@ -178,7 +178,7 @@ fn in_interval(x: f64, interval: &str) -> bool {
     let mut ends = interval
         .trim_matches(['[', ']', '(', ')'])
         .split(',')
-        .map(|end| end.trim().parse());
+        .map(|end| end.trim().parse::<f64>());
     let (Some(Ok(low)), Some(Ok(high))) = (ends.next(), ends.next()) else {
         return false;
     };
