@@ -7,9 +7,11 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use gradus_core::ranks::Ranks;
 use gradus_data::{DataSpec, Dataset};
+use gradus_train::device::is_of_cpu;
 use gradus_train::evaluate::{Evaluation, Feed, evaluate};
 use gradus_train::{
-    RunConfig, RunDir, SavedModel, StopSignal, TrainError, Tta, Which, device, recipe,
+    AUTO_STEPS, HeldImages, RunConfig, RunDir, SavedModel, StopSignal, TrainError, Tta, Which,
+    device, recipe,
 };
 use serde_json::json;
 
@@ -121,8 +123,9 @@ pub(crate) fn run(args: &EvalArgs) -> Outcome {
     let data = data::open(&config.data)?;
     check(&saved, &data)?;
     // The scores are those of the run, so its precision is too.
+    let place = (device, backend.as_str());
     let evaluation =
-        (config.precision).during(|| measure(&saved, &config, data, device, args.split))?;
+        (config.precision).during(|| measure(&saved, &config, data, place, args.split))?;
     if args.speech.json {
         output::json(&json!({
             "source": saved.source, "data": config.data.spec, "split": evaluation.split,
@@ -176,7 +179,7 @@ fn measure(
     saved: &SavedModel,
     config: &RunConfig,
     data: Dataset,
-    device: burn::tensor::Device,
+    (device, backend): (burn::tensor::Device, &str),
     part: Part,
 ) -> Result<Evaluation, TrainError> {
     let (indices, name) = match part {
@@ -189,9 +192,19 @@ fn measure(
     } else {
         data.train
     });
+    let normalization = saved.normalization();
+    let held = (config.data.on)
+        .is_device(backend, &images)
+        .then(|| HeldImages::new(&images, &normalization, &device))
+        .transpose()?;
     let feed = Feed {
         device,
-        normalization: saved.normalization(),
+        normalization,
+        held,
+        read_every: match is_of_cpu(backend) {
+            true => 1,
+            false => AUTO_STEPS,
+        },
         batch_size: config.evaluation_batch(),
         workers: config.data.workers,
         tta: config.evaluation.tta,

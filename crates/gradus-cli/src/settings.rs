@@ -12,7 +12,7 @@ use clap::Args;
 use gradus_data::DataSpec;
 use gradus_nn::{Activation, Initializer, Loss, ModelConfig, NormKind, Width};
 use gradus_optim::{MethodConfig, ScheduleConfig};
-use gradus_train::{Layers, RunConfig, TrainError, Tta, batch_size};
+use gradus_train::{DataOn, Layers, ReadEvery, RunConfig, TrainError, Tta, batch_size};
 
 use crate::args::{DataDir, assignment};
 use crate::presets::{self, Preset};
@@ -34,6 +34,11 @@ pub(crate) struct Settings {
     /// Threads that prepare batches; never changes the result [default: 1]
     #[arg(long, value_name = "N", help_heading = "Data")]
     workers: Option<u32>,
+    /// Where the images are: host (its threads prepare batches), device (which crops, mirrors and normalises them
+    /// itself), or auto: the device if it is a GPU and they take at most 2 GiB; never changes the result
+    /// [default: auto]
+    #[arg(long, value_name = "WHERE", help_heading = "Data")]
+    data_on: Option<DataOn>,
 
     /// The network: linear, mlp, cnn, resnet20, airnet, … (see `gradus list models`) [default: cnn]
     #[arg(long, value_name = "NAME", value_parser = model_name, help_heading = "Model")]
@@ -132,6 +137,10 @@ pub(crate) struct Settings {
     /// What is multiplied in convolutions: f32, or bf16 where the CPU has it [default: f32]
     #[arg(long, value_name = "NAME", value_parser = ["f32", "bf16"], help_heading = "Run")]
     precision: Option<String>,
+    /// Read the losses of so many steps at once, so that a GPU need not wait for the host in each: 1 to 10000, or
+    /// auto: 16 on a GPU, 1 on a CPU and where a value decides something [default: auto]
+    #[arg(long, value_name = "STEPS|auto", help_heading = "Run")]
+    read_every: Option<ReadEvery>,
 }
 
 /// Accepts the name of a model.
@@ -206,7 +215,7 @@ impl Settings {
             }
         }
         let dir = self.data_dir.data_dir.as_ref().map(|dir| dir.display());
-        let flags: [(&str, Option<toml::Value>); 21] = [
+        let flags: [(&str, Option<toml::Value>); 22] = [
             ("data.spec", text(&self.data)),
             ("data.dir", text(&dir)),
             (
@@ -215,6 +224,7 @@ impl Settings {
             ),
             ("data.image_size", number(self.image_size)),
             ("data.workers", number(self.workers)),
+            ("data.on", text(&self.data_on)),
             ("model.name", text(&self.model)),
             ("model.width", text(&self.width)),
             ("model.depth", number(self.depth)),
@@ -242,6 +252,9 @@ impl Settings {
         }
         if let Some(device) = &self.device {
             layers.put("device", device.as_str())?;
+        }
+        if let Some(every) = self.read_every {
+            layers.set("read_every", &every.to_string())?;
         }
         if let Some(precision) = &self.precision {
             layers.put("precision", precision.as_str())?;

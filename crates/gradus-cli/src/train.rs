@@ -71,7 +71,7 @@ pub(crate) struct TrainArgs {
     /// Go on with a run: from its `last` or `best` checkpoint, or from a run or checkpoint folder.
     ///
     /// The run is the one in --out, or the newest under runs/. Flags may be repeated or left out;
-    /// only the number of epochs, the device, the workers, what is kept and when to stop may change.
+    /// only the number of epochs, the device, how it is fed and read, what is kept and when to stop may change.
     /// With `last` and an --out that holds no run yet, the run begins.
     #[arg(long, value_name = "last|best|PATH", help_heading = "Run")]
     resume: Option<ResumeFrom>,
@@ -152,7 +152,7 @@ fn train(args: &TrainArgs, ranks: &Ranks) -> Outcome {
             return Ok(End::Done);
         }
         let (trainer, _) = job.trainer(ranks.clone(), &config.device)?;
-        return dry_run(args, config, &backend, trainer.batches(), summary.as_ref());
+        return dry_run(args, config, &backend, &trainer, summary.as_ref());
     }
     let outcome = match devices.len() {
         0 | 1 => job.fit(ranks.clone(), &config.device)?,
@@ -372,20 +372,24 @@ fn dry_run(
     args: &TrainArgs,
     config: &RunConfig,
     backend: &str,
-    batches: usize,
+    trainer: &Trainer,
     summary: Option<&gradus_nn::Summary>,
 ) -> Outcome {
+    let (batches, plan) = (trainer.batches(), trainer.plan().map_err(usage)?);
     let steps = batches * config.epochs;
     if args.speech.json {
         output::json(&json!({
             "config": config, "device": backend, "model": summary,
-            "batches": batches, "epochs": config.epochs, "steps": steps,
+            "batches": batches, "epochs": config.epochs, "steps": steps, "plan": plan,
         }))?;
         return Ok(End::Done);
     }
     output::line(format!("# config.toml\n{}", config.to_toml()?))?;
     if let Some(summary) = summary {
         output::line(list::layers(summary))?;
+    }
+    for sentence in plan {
+        output::line(format!("plan: {sentence}"))?;
     }
     output::line(format!(
         "\n{} of {}, {} images each: {} steps on {backend}. This was a dry run: nothing was trained \

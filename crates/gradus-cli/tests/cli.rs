@@ -200,7 +200,16 @@ fn a_dry_run_shows_everything_and_writes_nothing() {
     let plan = json(folder.path(), &[&arguments[..], &["--json"]].concat());
     assert_eq!(plan["steps"], 6);
     assert_eq!(plan["config"]["model"]["name"], "cnn");
+    assert_eq!(plan["plan"], serde_json::json!([]));
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    // What a GPU does by itself can be asked for.
+    let flags = ["--data-on", "device", "--read-every", "4"];
+    gradus(folder.path())
+        .args([&arguments[..], &flags].concat())
+        .assert()
+        .success()
+        .stdout(predicate::str::contains("plan: the device holds"))
+        .stdout(predicate::str::contains("read every 4 steps"));
 }
 
 #[test]

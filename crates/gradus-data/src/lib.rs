@@ -36,7 +36,7 @@
 //!   [`pack`]
 //! - getting and checking them: [`fetch`], [`remote`], [`verify()`]
 //! - dividing and ordering: [`Split`], [`epoch_order`]
-//! - from bytes to inputs: [`Normalization`], [`Augmentation`], [`Layout`], [`Loader`], [`Batch`]
+//! - from bytes to inputs: [`Normalization`], [`Augmentation`], [`Layout`], [`Loader`], [`Batch`], [`Places`]
 //! - looking at them: [`sheet()`], [`sheet_by_class`]; one image file: [`read_image`]
 
 mod archive;
@@ -52,6 +52,7 @@ pub mod folder;
 mod loader;
 mod normalization;
 pub mod pack;
+mod places;
 pub mod remote;
 mod render;
 pub mod shapes;
@@ -66,6 +67,7 @@ pub use dataset::{Dataset, ImageShape, Images};
 pub use error::DataError;
 pub use loader::{Batch, Loader, LoaderConfig, PREFETCH};
 pub use normalization::{Normalization, STD_FLOOR};
+pub use places::{CHANNELS_PER_WORD, Places};
 pub use render::Layout;
 pub use sheet::{sheet, sheet_by_class};
 pub use single::read_image;

@@ -97,7 +97,20 @@ impl LoaderConfig {
         }
     }
 
-    fn validate(&self, images: &Images) -> Result<(), DataError> {
+    /// The images of batch `number`.
+    pub(crate) fn of(&self, number: usize) -> &[u32] {
+        let start = number * self.batch_size;
+        let end = (start + self.batch_size).min(self.order.len());
+        &self.order[start..end]
+    }
+
+    /// The class numbers of batch `number`.
+    pub(crate) fn labels(&self, images: &Images, number: usize) -> Vec<i32> {
+        let label = |&index: &u32| i32::from(images.label(index as usize));
+        self.of(number).iter().map(label).collect()
+    }
+
+    pub(crate) fn validate(&self, images: &Images) -> Result<(), DataError> {
         if self.batch_size == 0 {
             return Err(DataError::option("batch size", 0, "at least 1"));
         }
@@ -121,7 +134,8 @@ impl LoaderConfig {
     }
 }
 
-/// An iterator over the batches of one epoch.
+/// An iterator over the batches of one epoch: as inputs, or as [`Places`](crate::Places) for a device that
+/// holds the images.
 ///
 /// ```
 /// use gradus_data::{DataSpec, Loader, LoaderConfig, Normalization, OpenOptions, epoch_order};
@@ -139,22 +153,22 @@ impl LoaderConfig {
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct Loader {
-    source: Source,
+pub struct Loader<T = Batch> {
+    source: Source<T>,
     next: usize,
     end: usize,
 }
 
-enum Source {
-    Here(Box<dyn Fn(usize) -> Batch + Send>),
+enum Source<T> {
+    Here(Box<dyn Fn(usize) -> T + Send>),
     Workers {
-        channels: Vec<Receiver<Batch>>,
+        channels: Vec<Receiver<T>>,
         threads: Vec<Option<JoinHandle<()>>>,
         first: usize,
     },
 }
 
-impl std::fmt::Debug for Source {
+impl<T> std::fmt::Debug for Source<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Here(_) => f.write_str("Here"),
@@ -175,10 +189,18 @@ impl Loader {
         let make = move |number| make_batch(&images, &config, &table, number);
         Self::start(first.min(end), end, workers, make)
     }
+}
 
-    fn start<F>(first: usize, end: usize, workers: usize, make: F) -> Result<Self, DataError>
+impl<T: Send + 'static> Loader<T> {
+    /// Lets `workers` threads make the batches `first .. end`.
+    pub(crate) fn start<F>(
+        first: usize,
+        end: usize,
+        workers: usize,
+        make: F,
+    ) -> Result<Self, DataError>
     where
-        F: Fn(usize) -> Batch + Send + Sync + 'static,
+        F: Fn(usize) -> T + Send + Sync + 'static,
     {
         let workers = workers.min(end - first);
         if workers == 0 {
@@ -221,8 +243,8 @@ impl Loader {
     }
 }
 
-impl Iterator for Loader {
-    type Item = Result<Batch, DataError>;
+impl<T> Iterator for Loader<T> {
+    type Item = Result<T, DataError>;
 
     /// The next batch; after an error, nothing more.
     fn next(&mut self) -> Option<Self::Item> {
@@ -261,10 +283,10 @@ impl Iterator for Loader {
     }
 }
 
-impl ExactSizeIterator for Loader {}
-impl std::iter::FusedIterator for Loader {}
+impl<T> ExactSizeIterator for Loader<T> {}
+impl<T> std::iter::FusedIterator for Loader<T> {}
 
-impl Drop for Loader {
+impl<T> Drop for Loader<T> {
     fn drop(&mut self) {
         if let Source::Workers {
             channels, threads, ..
@@ -292,9 +314,7 @@ fn make_batch(
     table: &[[f32; 256]],
     number: usize,
 ) -> Batch {
-    let start = number * config.batch_size;
-    let end = (start + config.batch_size).min(config.order.len());
-    let indices = config.order[start..end].to_vec();
+    let indices = config.of(number).to_vec();
     let (shape, size) = (images.shape, images.shape.bytes());
     let mut inputs = vec![0.0; indices.len() * size];
     let (augmentation, seed, epoch) = config.augmentation.unwrap_or((Augmentation::none(), 0, 0));
@@ -306,10 +326,7 @@ fn make_batch(
     Batch {
         shape: [indices.len(), shape.channels, shape.height, shape.width],
         layout: config.layout,
-        labels: indices
-            .iter()
-            .map(|&i| i32::from(images.label(i as usize)))
-            .collect(),
+        labels: config.labels(images, number),
         inputs,
         indices,
         number,

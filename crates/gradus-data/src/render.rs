@@ -130,7 +130,7 @@ fn shift(row: &[u8], dx: isize, mode: PaddingMode, line: &mut [u8]) {
 }
 
 /// The row or column of the image that a place of the padded image shows; `None` = black.
-fn source(place: isize, size: usize, mode: PaddingMode) -> Option<usize> {
+pub(crate) fn source(place: isize, size: usize, mode: PaddingMode) -> Option<usize> {
     let last = size as isize - 1;
     match (place, mode) {
         (p, _) if (0..=last).contains(&p) => Some(p as usize),
@@ -141,7 +141,7 @@ fn source(place: isize, size: usize, mode: PaddingMode) -> Option<usize> {
 }
 
 /// The half-open range covered by a square of side `side` centred at `centre`, clipped to `size`.
-fn hole(centre: usize, side: usize, size: usize) -> (usize, usize) {
+pub(crate) fn hole(centre: usize, side: usize, size: usize) -> (usize, usize) {
     let start = centre.saturating_sub(side / 2);
     let end = (centre + side - side / 2).min(size);
     (start, end)

@@ -3,17 +3,15 @@
 //! ```text
 //! ‖g‖ = √(Σ over parameters Σ over entries g²)
 //! ```
-//! On the CPU backend (flex) sums are taken in f64 straight from memory. Elsewhere each tensor is
-//! reduced on its device, all results travel in one tensor, and the host adds them in f64: one
-//! synchronisation per call. There the squares are of g/max|g|, so that entries of 1e30 do not
-//! overflow.
+//! On the CPU backend (flex) sums are taken in f64 straight from memory. Elsewhere they are taken on the
+//! device, and a call that returns numbers waits for it once; [`GlobalNorm`] lets the caller choose
+//! when. There the squares are of g/max|g|, so that entries of 1e30 do not overflow.
 //!
 //! R. Pascanu, T. Mikolov, Y. Bengio, *On the difficulty of training recurrent neural networks*,
 //! 2012, arXiv:1211.5063 (clipping by norm).
 
-use crate::execute::with_rank;
 use crate::fused_or_not::{Values, with_values};
-use crate::item::Item;
+pub use crate::norm::GlobalNorm;
 use crate::path::Path;
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
@@ -22,11 +20,7 @@ use rayon::prelude::*;
 
 /// The norm of all gradients together. Parameters without a gradient count as zero.
 pub fn global_norm<M: Module>(model: &M, grads: &GradientsParams) -> f64 {
-    measured(model, grads)
-        .iter()
-        .map(|(_, square)| square)
-        .sum::<f64>()
-        .sqrt()
+    GlobalNorm::of(model, grads).value()
 }
 
 /// The norm of each parameter's gradient, with the parameter's name, in the model's order.
@@ -154,14 +148,12 @@ fn measured<M: Module>(model: &M, grads: &GradientsParams) -> Vec<(String, f64)>
     measure.names.into_iter().zip(squares).collect()
 }
 
-/// Σ g² of each item.
-pub(crate) fn squares(items: &[&mut Item]) -> Vec<f64> {
-    let mut squares = Squares::default();
-    for item in items {
-        let g = item.grad.clone();
-        with_rank!(item.shape.len(), D => { squares.add(Tensor::<D>::from_dispatch(g)) });
-    }
-    squares.finish()
+/// Σ g², where g lies in the host's memory.
+pub(crate) fn square_in_memory<const D: usize>(g: &Tensor<D>) -> Option<f64> {
+    with_values(g.clone().into_dispatch(), |values| match values {
+        Values::F32(values) => sum_of_squares(values),
+        Values::F64(values) => sum_of_squares(values),
+    })
 }
 
 /// Sums of squares, of which some may still be on their way from a device.
@@ -178,10 +170,7 @@ impl Squares {
         if g.dims().contains(&0) {
             return self.known.push(0.0);
         }
-        let square = with_values(g.clone().into_dispatch(), |values| match values {
-            Values::F32(values) => sum_of_squares(values),
-            Values::F64(values) => sum_of_squares(values),
-        });
+        let square = square_in_memory(&g);
         if square.is_none() {
             let largest = g.clone().abs().max().reshape([1]);
             // A zero tensor is divided by the smallest normal number instead of by zero.

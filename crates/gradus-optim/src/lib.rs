@@ -70,6 +70,7 @@ pub mod matrix;
 mod method;
 mod model;
 pub mod momentum;
+mod norm;
 mod number;
 mod path;
 mod roster;

@@ -4,6 +4,7 @@ use crate::cohort::Cohorts;
 use crate::curvature::{estimate, preserving};
 use crate::execute::beside;
 use crate::item::Item;
+use crate::norm::GlobalNorm;
 use crate::roster::Roster;
 use crate::stages::{Flow, Group, Now, Stage, StageState, check_groups, each_info, fill, without};
 use crate::walk::{self, Taken};
@@ -62,7 +63,7 @@ pub struct ModelOptimizer {
     /// What stands after the rule, in the order of the text, with what it remembers.
     stages: Vec<(Stage, StageState)>,
     steps: u64,
-    last_norm: Option<f64>,
+    last_norm: Option<GlobalNorm>,
     roster: Roster,
 }
 
@@ -338,7 +339,7 @@ impl ModelOptimizer {
                 continue;
             };
             match stage.apply(&now, state, &mut items) {
-                Flow::On(norm) => self.last_norm = self.last_norm.or(norm),
+                Flow::On(norm) => self.last_norm = self.last_norm.take().or(norm),
                 Flow::Wait => return false,
             }
         }
@@ -437,8 +438,9 @@ impl ModelOptimizer {
 
     /// The global norm of the gradients at the last step, as the first `clip_global` or `clip_quantile`
     /// of the chain found it: before that clip, after what stands before it. `None` without such a clip.
+    /// Waits for the device, unless that is the CPU.
     pub fn last_gradient_norm(&self) -> Option<f64> {
-        self.last_norm
+        self.last_norm.as_ref().map(GlobalNorm::value)
     }
 
     /// The state as the bytes of a safetensors file: per parameter `NAME/SLOT` in the parameter's

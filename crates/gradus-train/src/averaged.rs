@@ -5,14 +5,12 @@
 //! μ, σ² of each batch norm ← mean over K training batches through the network with weights a
 //! ```
 
-use std::sync::Arc;
-
-use gradus_data::{Layout, Loader, LoaderConfig, epoch_order};
+use gradus_data::{Layout, LoaderConfig, epoch_order};
 use gradus_nn::{Classifier, Mode};
 
-use crate::evaluate::inputs;
 use crate::run::Run;
 use crate::share::Share;
+use crate::supply::Batches;
 use crate::{TrainError, freeze, weights};
 
 /// No epoch has this number: its order is used for nothing else.
@@ -47,8 +45,9 @@ impl Run {
             return Ok(model);
         }
         let share = Share::of(order, size, &trainer.ranks);
-        let loader = Loader::new(
-            Arc::clone(&trainer.data.images),
+        let mut loader = Batches::new(
+            &trainer.data.images,
+            self.held.as_ref(),
             LoaderConfig {
                 order: share.order,
                 batch_size: share.batch_size,
@@ -64,11 +63,13 @@ impl Run {
         // Statistics are buffers inside the modules: the copy off the tape has its own.
         let copy = model.valid();
         let before = weights::collect(&copy);
-        for (batch, number) in loader.zip(1..) {
+        let mut number = 0;
+        while let Some(batch) = loader.next(&device) {
+            number += 1;
             if let Some(signal) = trainer.stop_agreed()? {
                 return Err(TrainError::Interrupted(signal));
             }
-            let _ = copy.forward(inputs(&mut batch?, &device), Mode::measure(number));
+            let _ = copy.forward(batch?.x, Mode::measure(number));
             // A network without running statistics has nothing more to show.
             if number == 1 && weights::collect(&copy) == before {
                 return Ok(model);

@@ -16,6 +16,7 @@ use crate::{Summary, TrainError, files, finish, guard, weights};
 impl Run {
     /// Validates, records and saves an epoch.
     pub(crate) fn close_epoch<M: Classifier>(&mut self, model: &M) -> Result<(), TrainError> {
+        self.read()?;
         self.check_weights(model)?;
         self.check_ranks(model)?;
         let sums = self.progress.sums;
@@ -29,7 +30,7 @@ impl Run {
                 &data.images,
                 &data.split.validation,
                 &self.trainer.config.loss,
-                &self.trainer.feed(),
+                &self.trainer.feed(self.held.clone(), self.unread.every),
                 "validation",
                 &data.classes,
             )?)
@@ -158,6 +159,7 @@ impl Run {
 
     /// Writes a checkpoint of `model` as it is now, inside an epoch.
     pub(crate) fn save<M: Classifier>(&mut self, model: &M) -> Result<(), TrainError> {
+        self.read()?;
         self.save_with(model, None, false)
     }
 
@@ -208,12 +210,15 @@ impl Run {
             Err(error) => return Err(error),
         };
         let data = &self.trainer.data;
+        // The training images are no longer needed there.
+        self.held = None;
+        let held = self.trainer.hold(&data.test_images)?;
         let evaluation = match evaluate(
             &model,
             &data.test_images,
             &data.test,
             &self.trainer.config.loss,
-            &self.trainer.feed(),
+            &self.trainer.feed(held, self.unread.every),
             "test",
             &data.classes,
         ) {

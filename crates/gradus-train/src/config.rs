@@ -13,7 +13,7 @@ use gradus_optim::{MethodConfig, ScheduleConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::batch_size::ALL;
-use crate::{FreezeConfig, TrainError, Tta};
+use crate::{DataOn, FreezeConfig, ReadEvery, TrainError, Tta};
 
 /// Everything that the result of a run depends on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -35,6 +35,10 @@ pub struct RunConfig {
     /// and the optimizer are f32 in any case.
     #[serde(default, with = "crate::precision")]
     pub precision: Precision,
+    /// After how many steps the losses, accuracies and gradient norms of these steps are read from the device:
+    /// `auto`, or 1 … 10000. Never changes them; a loss that is no number is found when it is read.
+    #[serde(default)]
+    pub read_every: ReadEvery,
     /// The update rule as text, such as `sgd(lr=0.1, momentum=0.9) | clip-global(1.0)`, or a solver,
     /// such as `lbfgs(history_size=20)`.
     pub optimizer: MethodConfig,
@@ -105,6 +109,9 @@ pub struct DataConfig {
     /// Threads that prepare batches; 0 prepares them between the steps. Never changes the result.
     #[serde(default = "default_workers")]
     pub workers: usize,
+    /// Where the images are during the run: `auto`, `device` or `host`. Never changes the result.
+    #[serde(default)]
+    pub on: DataOn,
     /// What is done to training images at random.
     #[serde(default)]
     pub augmentation: Augmentation,
@@ -144,6 +151,7 @@ impl DataConfig {
             shapes_train: default_shapes_train(),
             shapes_test: default_shapes_test(),
             workers: default_workers(),
+            on: DataOn::default(),
             augmentation: Augmentation::default(),
         }
     }
@@ -316,6 +324,7 @@ impl RunConfig {
                 return Err(TrainError::config(field, problem));
             }
         }
+        self.read_every.validate()?;
         crate::precision::check(self.precision, &self.device)?;
         self.optimizer.validate()?;
         self.schedule.validate()?;

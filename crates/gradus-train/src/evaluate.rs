@@ -11,11 +11,12 @@ use std::sync::Arc;
 use base64::Engine;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use gradus_core::ranks::Ranks;
-use gradus_data::{Batch, Images, Layout, Loader, LoaderConfig, Normalization};
+use gradus_data::{Batch, Images, Layout, LoaderConfig, Normalization};
 use gradus_nn::{Classifier, Loss, Mode};
 use serde::{Deserialize, Serialize};
 
-use crate::{StopSignal, TrainError, Tta};
+use crate::supply::Batches;
+use crate::{HeldImages, StopSignal, TrainError, Tta};
 
 /// How many mistakes are kept with their images.
 pub const MISTAKES: usize = 40;
@@ -110,6 +111,11 @@ pub struct Feed {
     pub batch_size: usize,
     /// Threads that prepare batches.
     pub workers: usize,
+    /// The very images that are measured, normalised as above, where the device holds them.
+    pub held: Option<HeldImages>,
+    /// Batches whose scores the host reads at once, at least 1: more spare a GPU the waiting. One where several
+    /// ranks measure together.
+    pub read_every: usize,
     /// The views of each image whose scores are averaged.
     pub tta: Tta,
     /// Ends the measurement after the batch at hand, with [`TrainError::Interrupted`].
@@ -180,8 +186,9 @@ pub fn evaluate<M: Classifier>(
         .chunks(feed.batch_size.max(1))
         .skip(ranks.rank())
         .step_by(ranks.size());
-    let mut loader = Loader::new(
-        Arc::clone(images),
+    let mut loader = Batches::new(
+        images,
+        feed.held.as_ref(),
         LoaderConfig {
             order: mine.flatten().copied().collect(),
             batch_size: feed.batch_size,
@@ -193,25 +200,47 @@ pub fn evaluate<M: Classifier>(
             layout: Layout::ChannelsLast,
         },
     )?;
-    for round in indices.chunks(feed.batch_size * ranks.size()) {
-        if let Some(signal) = ranks.agree(feed.stop.requested())? {
-            return Err(TrainError::Interrupted(signal));
+    let every = match ranks.is_alone() {
+        true => feed.read_every.max(1),
+        false => 1,
+    };
+    let size = feed.batch_size.max(1) * ranks.size();
+    for rounds in indices.chunks(size.saturating_mul(every)) {
+        // Scores and losses of the batches of this rank, still on the device.
+        let mut left = Vec::new();
+        for _ in rounds.chunks(size) {
+            if let Some(signal) = ranks.agree(feed.stop.requested())? {
+                return Err(TrainError::Interrupted(signal));
+            }
+            if let Some(batch) = loader.next(&device) {
+                let batch = batch?;
+                let logits = (feed.tta).mean(batch.x, |view| model.forward(view, Mode::Eval));
+                let each = loss.per_example(logits.clone(), batch.y);
+                let numbers = classes.len() * batch.labels.len();
+                left.push(logits.reshape([numbers]));
+                left.push(each);
+            }
         }
-        // Scores and losses of the round. What is another rank's is 0 here, and the sum puts it in.
-        let mut scores = vec![0.0; round.len() * classes.len()];
-        let mut losses = vec![0.0; round.len()];
-        if let Some(batch) = loader.next() {
-            let mut batch = batch?;
-            let images = inputs(&mut batch, &device);
-            let logits = (feed.tta).mean(images, |view| model.forward(view, Mode::Eval));
-            let each = loss.per_example(logits.clone(), targets(&batch, &device));
-            let first = ranks.rank() * feed.batch_size;
-            put(&mut scores, first * classes.len(), &values(logits)?);
-            put(&mut losses, first, &values(each)?);
+        // What is another rank's is 0 here, and the sum puts it in.
+        let mut scores = vec![0.0; rounds.len() * classes.len()];
+        let mut losses = vec![0.0; rounds.len()];
+        let counts: Vec<usize> = left.iter().map(|numbers| numbers.dims()[0]).collect();
+        let numbers = match left.is_empty() {
+            true => Vec::new(),
+            false => values(Tensor::cat(left, 0))?,
+        };
+        let mut rest = numbers.as_slice();
+        let mut image = ranks.rank() * feed.batch_size;
+        for count in counts.chunks_exact(2) {
+            let (own, others) = rest.split_at(count[0] + count[1]);
+            rest = others;
+            put(&mut scores, image * classes.len(), &own[..count[0]]);
+            put(&mut losses, image, &own[count[0]..]);
+            image += count[1];
         }
         ranks.sum(&mut scores)?;
         ranks.sum(&mut losses)?;
-        tally.add(images, round, &scores, &losses);
+        tally.add(images, rounds, &scores, &losses);
     }
     if !tally.loss.is_finite() {
         return Err(TrainError::OutputsNotFinite {

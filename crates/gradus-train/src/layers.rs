@@ -224,10 +224,12 @@ impl Layers {
 
 impl RunConfig {
     /// What may change when a run is continued: how long, where, how fast, and what is kept.
-    const FREE: [&str; 6] = [
+    const FREE: [&str; 8] = [
         "epochs",
         "device",
+        "read_every",
         "data.workers",
+        "data.on",
         "data.dir",
         "checkpoint",
         "stop",
@@ -409,6 +411,8 @@ mod tests {
             ("epochs", "50"),
             ("device", "ndarray"),
             ("data.workers", "4"),
+            ("data.on", "device"),
+            ("read_every", "8"),
             ("data.dir", "/elsewhere"),
             ("checkpoint.keep", "9"),
             ("stop.patience", "3"),

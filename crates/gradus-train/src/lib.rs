@@ -49,6 +49,7 @@ mod precision;
 mod prepared;
 #[cfg(feature = "mpi")]
 mod processes;
+mod reading;
 mod recipe;
 mod run;
 mod run_dir;
@@ -58,6 +59,7 @@ mod signal;
 mod solve;
 mod step;
 mod summary;
+mod supply;
 mod together;
 mod trainer;
 
@@ -70,10 +72,12 @@ pub use freeze::FreezeConfig;
 pub use layers::Layers;
 #[cfg(feature = "mpi")]
 pub use processes::Mpi;
+pub use reading::{AUTO_STEPS, ReadEvery};
 pub use recipe::recipe;
 pub use run_dir::{DEFAULT_ROOT, RunDir};
 pub use saved::{SavedModel, Which, build_model, fitted};
 pub use signal::StopSignal;
 pub use summary::Summary;
+pub use supply::{AUTO_BYTES, DataOn, HeldImages};
 pub use trainer::{Ended, Outcome, Resume, Trainer, trainable};
 pub use tta::Tta;

@@ -64,6 +64,7 @@ pub fn recipe(model: &str, data: &DataSpec) -> Result<RunConfig, TrainError> {
         batch_size: 128,
         device: "auto".to_owned(),
         precision: Precision::F32,
+        read_every: crate::ReadEvery::default(),
         optimizer: optimizer.parse()?,
         schedule: schedule.parse()?,
         data,

@@ -2,18 +2,19 @@
 
 use std::fs::File;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Instant;
 
-use gradus_data::{Layout, Loader, LoaderConfig, epoch_order};
+use gradus_data::{Layout, LoaderConfig, epoch_order};
 use gradus_nn::Classifier;
 
 use crate::batch_size::ALL;
 use crate::checkpoint::Progress;
 use crate::event::{Event, Subscriber};
+use crate::reading::Unread;
 use crate::run_dir::RunLog;
 use crate::share::Share;
 use crate::solve::Method;
+use crate::supply::{Batches, HeldImages};
 use crate::trainer::{Ended, Outcome, Trainer};
 use crate::{RunDir, TrainError, freeze};
 
@@ -27,7 +28,11 @@ pub(crate) struct Run {
     /// Rank 0 writes it.
     pub(crate) log: Option<RunLog>,
     pub(crate) optimizer: Method,
+    /// The training set (which the validation part is of), where the device holds it.
+    pub(crate) held: Option<HeldImages>,
     pub(crate) progress: Progress,
+    /// Steps of `progress` whose losses nobody has seen yet.
+    pub(crate) unread: Unread,
     /// The last checkpoint written or loaded by this process.
     pub(crate) saved: Option<PathBuf>,
     /// When this part of the run, or the part since the last checkpoint, began.
@@ -80,7 +85,7 @@ impl Run {
             },
             epochs: self.trainer.config.epochs,
             batches: self.trainer.batches(),
-            notes: data.notes.clone(),
+            notes: [data.notes.clone(), self.trainer.plan()?].concat(),
         };
         self.emit(&started)?;
         for message in warnings {
@@ -157,8 +162,9 @@ impl Run {
         order.truncate(batches * trainer.batch_size());
         let share = Share::of(order, trainer.batch_size(), &trainer.ranks);
         let augmentation = config.data.augmentation;
-        let loader = Loader::new(
-            Arc::clone(&trainer.data.images),
+        let mut loader = Batches::new(
+            &trainer.data.images,
+            self.held.as_ref(),
             LoaderConfig {
                 order: share.order,
                 batch_size: share.batch_size,
@@ -177,7 +183,8 @@ impl Run {
         model = freeze::apply(config, self.progress.epoch, model);
         // A step lasts from the end of the one before, so that waiting for images counts.
         let mut begun = Instant::now();
-        for batch in loader {
+        let device = trainer.device();
+        while let Some(batch) = loader.next(&device) {
             if let Some(signal) = self.trainer.stop_agreed()? {
                 return Ok((model, EpochEnd::Interrupted(signal)));
             }
@@ -225,10 +232,15 @@ impl Run {
             batch: self.progress.batch + 1,
             step: self.progress.step + 1,
             tensor,
-            kept: match &self.saved {
-                Some(path) => format!("; the last good state is in {}", path.display()),
-                None => String::new(),
-            },
+            kept: self.kept(),
+        }
+    }
+
+    /// Which checkpoint remains, as a clause of an error.
+    pub(crate) fn kept(&self) -> String {
+        match &self.saved {
+            Some(path) => format!("; the last good state is in {}", path.display()),
+            None => String::new(),
         }
     }
 }

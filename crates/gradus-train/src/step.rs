@@ -7,6 +7,9 @@
 //! What needs gradients at other weights (`sam`, `entropy`, Sophia, AdaHessian) gets them from the same
 //! batch with the same dropout masks; batch normalisation does not count the batch again.
 //!
+//! On a GPU nobody waits for the numbers of a step: `reading.rs`. With `read_every` = 1, which is so on CPUs and
+//! wherever a number decides something, they are looked at before they do harm.
+//!
 //! Where several ranks share the batch, each does this for its rows; losses, counts and gradients are
 //! summed over all (`share.rs`) before anyone looks at them.
 //!
@@ -24,15 +27,16 @@ use std::time::Instant;
 use burn::optim::GradientsParams;
 use burn::tensor::{Int, Tensor};
 use gradus_core::ranks::{RankError, Ranks};
-use gradus_data::Batch;
 use gradus_nn::{Classifier, Mode};
-use gradus_optim::{Clock, Rate, gradients};
+use gradus_optim::gradients::{self, GlobalNorm};
+use gradus_optim::{Clock, Rate};
 
-use crate::evaluate::{argmax, inputs, targets, values};
-use crate::event::{Event, StepRecord};
+use crate::evaluate::values;
+use crate::reading::{Done, Measured};
 use crate::run::Run;
 use crate::share::sum_gradients;
 use crate::solve::{self, Method};
+use crate::supply::Inputs;
 use crate::{RunConfig, TrainError, guard, weights};
 
 /// What went wrong at other weights.
@@ -63,48 +67,53 @@ impl Run {
     pub(crate) fn step<M: Classifier>(
         &mut self,
         model: M,
-        mut batch: Batch,
+        batch: Inputs,
         begun: Instant,
     ) -> Result<(M, Option<String>), TrainError> {
         let config = &self.trainer.config;
-        let device = &self.trainer.device;
         let ranks = &self.trainer.ranks;
         // Of the whole batch, whoever has them.
         let images = self.trainer.batch_size();
-        let x = inputs(&mut batch, device);
-        let y = targets(&batch, device);
+        let Inputs { x, y, labels } = batch;
         let data_seconds = begun.elapsed().as_secs_f64();
         let objective = Objective {
             mode: Mode::train(config.seed, self.progress.step as u64)
                 .from_row(ranks.share(images).start),
-            divisor: divisor(config, ranks, &batch.labels)?,
+            divisor: divisor(config, ranks, &labels)?,
             config,
             ranks,
             x,
             y,
         };
+        let at_once = self.unread.every == 1;
         let (logits, loss) = objective.at(&model);
-        let scores = values(logits.clone().detach())?;
-        let classes = self.trainer.data.classes.len();
-        let correct = scores
-            .chunks(classes)
-            .zip(&batch.labels)
-            .filter(|(row, label)| argmax(row) == **label as usize)
-            .count();
-        let mut totals = [values(loss.clone().detach())?[0], correct as f64];
-        ranks.sum(&mut totals)?;
-        let [loss_value, correct] = totals;
-        if !loss_value.is_finite() {
-            let tensor = objective.find_bad(&model, logits);
-            return Err(self.not_finite("the loss", loss_value.to_string(), tensor));
+        let forward = Measured::forward(&loss, &logits, &objective.y);
+        let mut totals = [f64::NAN; 2];
+        if at_once {
+            totals.copy_from_slice(&values(forward.clone())?);
+            ranks.sum(&mut totals)?;
+            if !totals[0].is_finite() {
+                let tensor = objective.find_bad(&model, logits);
+                return Err(self.not_finite("the loss", totals[0].to_string(), tensor));
+            }
         }
         let gradients = GradientsParams::from_grads(loss.backward(), &model);
         let gradients = sum_gradients(ranks, &model, gradients)?;
-        let grad_norm = gradients::global_norm(&model, &gradients);
-        if !grad_norm.is_finite() {
-            let tensor = find_bad_gradient(&model, &gradients);
-            return Err(self.not_finite("the gradient", grad_norm.to_string(), tensor));
-        }
+        let norm = GlobalNorm::of(&model, &gradients);
+        let measured = if at_once {
+            let ([loss, correct], grad_norm) = (totals, norm.value());
+            if !grad_norm.is_finite() {
+                let tensor = find_bad_gradient(&model, &gradients);
+                return Err(self.not_finite("the gradient", grad_norm.to_string(), tensor));
+            }
+            Measured::Read {
+                loss,
+                correct,
+                grad_norm,
+            }
+        } else {
+            Measured::left(forward, norm)
+        };
         let Rate { lr, momentum } =
             config
                 .schedule
@@ -142,18 +151,22 @@ impl Run {
             Method::Rule(rule) => rule.step(lr, model, gradients),
         };
 
-        let seconds = begun.elapsed().as_secs_f64();
         self.progress.step += 1;
         self.progress.batch += 1;
-        let sums = &mut self.progress.sums;
-        sums.loss += loss_value * images as f64;
-        sums.correct += correct as usize;
-        sums.images += images;
-        sums.grad_norm += grad_norm;
-        sums.steps += 1;
-        sums.seconds += seconds;
-        sums.data_seconds += data_seconds;
-        sums.lr = lr;
+        // Both tolerances are reasons to read at once.
+        let grad_norm = match &measured {
+            Measured::Read { grad_norm, .. } => *grad_norm,
+            Measured::Left { .. } => f64::INFINITY,
+        };
+        let done = Done {
+            step: self.progress.step,
+            epoch: self.progress.epoch + 1,
+            batch: self.progress.batch,
+            images,
+            lr,
+            measured,
+        };
+        self.done(done, begun, data_seconds)?;
         let stop = &self.trainer.config.stop;
         let mut reason = None;
         if stop.gradient_tolerance > 0.0 && grad_norm < stop.gradient_tolerance {
@@ -172,17 +185,6 @@ impl Run {
                 ));
             }
         }
-        let record = StepRecord {
-            step: self.progress.step,
-            epoch: self.progress.epoch + 1,
-            batch: self.progress.batch,
-            loss: loss_value,
-            accuracy: correct / images as f64,
-            lr,
-            grad_norm,
-            images_per_second: images as f64 / seconds,
-        };
-        self.emit(&Event::Step(record))?;
         Ok((model, reason))
     }
 

@@ -89,6 +89,7 @@ impl Agreement {
         // Each may compute where it likes, on its own copy of the data.
         first.config.device.clone_from(&self.config.device);
         first.config.data.workers = self.config.data.workers;
+        first.config.data.on = self.config.data.on;
         first.config.data.dir.clone_from(&self.config.data.dir);
         Ok(if self.version != first.version {
             Some(format!(

@@ -18,21 +18,23 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use gradus_core::ranks::Ranks;
-use gradus_data::{Dataset, Loader, LoaderConfig};
+use gradus_data::{Dataset, Images, Loader, LoaderConfig};
 use gradus_nn::Classifier;
 
 use crate::checkpoint::Progress;
+use crate::device::is_of_cpu;
 use crate::evaluate::{Evaluation, Feed, inputs};
 use crate::event::Subscriber;
 use crate::machine::{DataInfo, Machine, Part, RunInfo, now};
 use crate::prepared::{Prepared, spread};
+use crate::reading::Unread;
 use crate::run::Run;
 use crate::run_dir::RunLog;
 use crate::solve::{self, Method};
 use crate::together::{self, Beginning};
 use crate::{
-    RunConfig, RunDir, StopSignal, Summary, TrainError, device, files, fitted, freeze, precision,
-    weights,
+    DataOn, HeldImages, RunConfig, RunDir, StopSignal, Summary, TrainError, device, files, fitted,
+    freeze, precision, weights,
 };
 
 /// Where to continue from.
@@ -238,16 +240,58 @@ impl Trainer {
         self.config.batch_size.min(self.data.split.train.len())
     }
 
-    pub(crate) fn feed(&self) -> Feed {
+    /// What measures images of this run; `held` are those images, where the device holds them.
+    pub(crate) fn feed(&self, held: Option<HeldImages>, read_every: usize) -> Feed {
         Feed {
             device: self.device.clone(),
             normalization: self.data.normalization.clone(),
             batch_size: self.config.evaluation_batch(),
             workers: self.config.data.workers,
+            held,
+            read_every,
             tta: self.config.evaluation.tta,
             stop: self.stop.clone(),
             ranks: self.ranks.clone(),
         }
+    }
+
+    /// A copy of `images` on the device, if they are to be there.
+    pub(crate) fn hold(&self, images: &Images) -> Result<Option<HeldImages>, TrainError> {
+        (self.config.data.on)
+            .is_device(&self.backend, images)
+            .then(|| HeldImages::new(images, &self.data.normalization, &self.device))
+            .transpose()
+    }
+
+    /// What is done otherwise than on a CPU by default, a sentence each.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] if `read_every` is more than 1 where a value is needed in each step.
+    pub fn plan(&self) -> Result<Vec<String>, TrainError> {
+        let images = &self.data.images;
+        let mut plan = Vec::new();
+        if self.config.data.on.is_device(&self.backend, images) {
+            plan.push(format!(
+                "the device holds the training images ({:.1} MB) and augments them",
+                HeldImages::bytes(images) as f64 / 1e6
+            ));
+        } else if !is_of_cpu(&self.backend) {
+            plan.push(match self.config.data.on {
+                DataOn::Host => "the host prepares the batches (data.on = \"host\")".to_owned(),
+                _ => format!(
+                    "the host prepares the batches: the training images would take {:.1} GB of the \
+                     device, more than the 2.1 that they may without data.on = \"device\"",
+                    HeldImages::bytes(images) as f64 / 1e9
+                ),
+            });
+        }
+        let what = "losses, accuracies and gradient norms are read";
+        match self.reading()? {
+            (1, Some(why)) => plan.push(format!("{what} in each step, because {why}")),
+            (1, None) => {}
+            (steps, _) => plan.push(format!("{what} every {steps} steps")),
+        }
+        Ok(plan)
     }
 
     /// The signal that all ranks stop for.
@@ -271,6 +315,7 @@ impl Trainer {
     /// With the precision of the configuration.
     fn fit_so<M: Classifier>(mut self, model: M) -> Result<Outcome<M>, TrainError> {
         solve::check_model(&self.config, &model)?;
+        self.reading()?;
         together::check(&self)?;
         let resumed = self.resume.is_some();
         // A model built without automatic differentiation could not be trained.
@@ -344,6 +389,8 @@ impl Trainer {
             self.write_run_info(&dir, parameters)?;
         }
 
+        let (read_every, _) = self.reading()?;
+        let held = self.hold(&self.data.images)?;
         let ranks = self.ranks.clone();
         let mut run = Run {
             trainer: self,
@@ -352,7 +399,9 @@ impl Trainer {
             _lock: lock,
             log,
             optimizer,
+            held,
             progress,
+            unread: Unread::new(read_every),
             saved: checkpoint.clone(),
             started: Instant::now(),
         };

@@ -229,9 +229,10 @@ fn what_looks_at_the_whole_gradient_loss_or_batch_is_right() {
         )][..],
         // Two gradients a step, of the same rows with the same masks.
         &[("optimizer", "sgd(lr=0.01) | sam(rho=0.05)")],
-        // Averaged weights, with batch norm measured anew.
+        // Averaged weights, with batch norm measured anew; each rank's device has the images.
         &[
             ("optimizer", "sgd(lr=0.02) | ema(decay=0.5)"),
+            ("data.on", "device"),
             ("averaging.statistics_images", "22"),
         ],
         // A mean by class weights, and a summand that must enter once.

@@ -4,9 +4,9 @@
 //! 2012, arXiv:1211.5063.
 
 use super::{Flow, GradientStage, Now, StageState, scale};
-use crate::gradients::{clip_factor, squares};
 use crate::hyper::hyperparameters;
 use crate::item::Item;
+use crate::norm::GlobalNorm;
 
 hyperparameters! {
     /// All gradients scaled by one factor so that their joint norm is at most L.
@@ -32,10 +32,10 @@ hyperparameters! {
 
 impl GradientStage for ClipGlobal {
     fn apply(&self, _now: &Now, _state: &mut StageState, items: &mut [&mut Item]) -> Flow {
-        let norm = squares(items).iter().sum::<f64>().sqrt();
-        let factor = clip_factor(norm, self.limit);
+        let norm = GlobalNorm::of_items(items);
+        let factor = norm.factor(self.limit);
         for item in items.iter_mut() {
-            scale(item, factor);
+            scale(item, &factor);
         }
         Flow::On(Some(norm))
     }

@@ -1,9 +1,9 @@
 //! Clipping of each parameter's gradient by its norm.
 
 use super::{Flow, GradientStage, Now, StageState, scale};
-use crate::gradients::{clip_factor, squares};
 use crate::hyper::hyperparameters;
 use crate::item::Item;
+use crate::norm::GlobalNorm;
 
 hyperparameters! {
     /// Each parameter's gradient scaled so that its own norm is at most L.
@@ -25,9 +25,9 @@ hyperparameters! {
 
 impl GradientStage for ClipNorm {
     fn apply(&self, _now: &Now, _state: &mut StageState, items: &mut [&mut Item]) -> Flow {
-        let squares = squares(items);
-        for (item, square) in items.iter_mut().zip(squares) {
-            scale(item, clip_factor(square.sqrt(), self.limit));
+        for item in items.iter_mut() {
+            let factor = GlobalNorm::of_items(&[&mut **item]).factor(self.limit);
+            scale(item, &factor);
         }
         Flow::On(None)
     }

@@ -4,9 +4,10 @@
 //! separation networks*, 2020, arXiv:2007.14469.
 
 use super::{Flow, GradientStage, Now, StageState, scale};
-use crate::gradients::{clip_factor, squares};
+use crate::gradients::clip_factor;
 use crate::hyper::hyperparameters;
 use crate::item::Item;
+use crate::norm::{Factor, GlobalNorm};
 
 hyperparameters! {
     /// All gradients scaled so that their joint norm is at most a quantile of its own history.
@@ -45,18 +46,19 @@ fn quantile(values: &[f64], q: f64) -> f64 {
 
 impl GradientStage for ClipQuantile {
     fn apply(&self, _now: &Now, state: &mut StageState, items: &mut [&mut Item]) -> Flow {
-        let norm = squares(items).iter().sum::<f64>().sqrt();
+        let measured = GlobalNorm::of_items(items);
+        let norm = measured.value();
         if norm.is_finite() {
             let history = &mut state.numbers;
             history.push(norm);
             let surplus = history.len().saturating_sub(self.window as usize);
             history.drain(..surplus);
-            let factor = clip_factor(norm, quantile(history, self.q));
+            let factor = Factor::Known(clip_factor(norm, quantile(history, self.q)));
             for item in items.iter_mut() {
-                scale(item, factor);
+                scale(item, &factor);
             }
         }
-        Flow::On(Some(norm))
+        Flow::On(Some(measured))
     }
 }
 

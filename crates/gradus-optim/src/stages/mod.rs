@@ -52,9 +52,10 @@ pub(crate) use displace::{each_info, fill, without};
 pub(crate) use group::check_groups;
 
 use crate::config::CatalogueEntry;
-use crate::execute::{AnyRule, ParameterState};
+use crate::execute::{AnyRule, ParameterState, with_rank};
 use crate::hyper;
 use crate::item::Item;
+use crate::norm::{Factor, GlobalNorm};
 use crate::text::{Call, TextError, Value, normal, suggestion};
 use crate::{Hyperparameters, OptimError, Rule};
 use burn::optim::GradientsParams;
@@ -208,10 +209,10 @@ pub(crate) struct Now {
 }
 
 /// Whether the step goes on.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Flow {
     /// On, perhaps with the norm of all gradients as it was found.
-    On(Option<f64>),
+    On(Option<GlobalNorm>),
     /// No further for now.
     Wait,
 }
@@ -369,9 +370,19 @@ fn step_items<R: Rule>(rule: &R, state: &mut StageState, items: &mut [&mut Item]
 }
 
 /// g ← g·factor, where that is below 1.
-fn scale(item: &mut Item, factor: f64) {
-    if factor < 1.0 {
-        each_gradient!([&mut *item], |g| g * factor);
+fn scale(item: &mut Item, factor: &Factor) {
+    match factor {
+        Factor::Known(factor) if *factor < 1.0 => each_gradient!([&mut *item], |g| g * *factor),
+        Factor::Known(_) => {}
+        // Whether it is below 1 only the device knows.
+        Factor::Pending(factor) if !item.shape.contains(&0) => {
+            let g = item.grad.clone();
+            item.grad = with_rank!(item.shape.len(), D => {
+                let factor = factor.clone().reshape([1; D]);
+                (Tensor::<D>::from_dispatch(g) * factor).into_dispatch()
+            });
+        }
+        Factor::Pending(_) => {}
     }
 }
 

@@ -1,0 +1,225 @@
+//! ‖g‖ of many gradients together, which the host need not know at once.
+//!
+//! ```text
+//! ‖g‖ = √(k + m²·Σ (g/m)²)        k = Σ g² of the gradients in the host's memory,  m = max|g| of the others
+//! ```
+//! On the CPU backend (flex) squares are added up in f64 straight from memory. Elsewhere the gradients are laid one
+//! after another and reduced on their device; m and Σ (g/m)² stay there as one tensor of two numbers until someone
+//! asks for the [`value`](GlobalNorm::value), or takes them along with a tensor of his own
+//! ([`pending`](GlobalNorm::pending), [`given`](GlobalNorm::given)). A clip by the norm needs no value: its factor is
+//! computed where the gradients are. The division by m keeps entries of 1e30 from overflowing.
+
+use crate::execute::with_rank;
+use crate::gradients::{clip_factor, square_in_memory};
+use crate::item::Item;
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::Tensor;
+
+/// ‖g‖, of which a part may still be on a device.
+#[derive(Clone, Debug)]
+pub struct GlobalNorm {
+    /// Σ g² as far as the host has it.
+    known: f64,
+    /// m and Σ (g/m)² of the rest.
+    pending: Option<Tensor<1>>,
+}
+
+/// What gradients are multiplied with.
+pub(crate) enum Factor {
+    Known(f64),
+    /// `[1]`, beside the gradients; at most 1.
+    Pending(Tensor<1>),
+}
+
+impl GlobalNorm {
+    /// Of the gradients of `model`. Parameters without one count as zero. Reads nothing from a device, unless the
+    /// gradients are on several or of several types.
+    pub fn of<M: Module>(model: &M, grads: &GradientsParams) -> Self {
+        let mut visit = Visit {
+            grads,
+            gathered: Gathered::default(),
+        };
+        model.visit(&mut visit);
+        visit.gathered.finish()
+    }
+
+    pub(crate) fn of_items(items: &[&mut Item]) -> Self {
+        let mut gathered = Gathered::default();
+        for item in items {
+            let g = item.grad.clone();
+            with_rank!(item.shape.len(), D => { gathered.add(Tensor::<D>::from_dispatch(g)) });
+        }
+        gathered.finish()
+    }
+
+    /// Two numbers on a device, without which the norm is not known; `None` if it is.
+    #[must_use]
+    pub fn pending(&self) -> Option<&Tensor<1>> {
+        self.pending.as_ref()
+    }
+
+    /// The norm, given what [`pending`](Self::pending) holds; without it NaN, if it is needed.
+    #[must_use]
+    pub fn given(&self, pending: &[f64]) -> f64 {
+        let rest = match (&self.pending, pending) {
+            (None, _) => 0.0,
+            (Some(_), [largest, sum]) if *largest == 0.0 => *sum,
+            (Some(_), [largest, sum]) => largest * largest * sum,
+            (Some(_), _) => f64::NAN,
+        };
+        (self.known + rest).sqrt()
+    }
+
+    /// The norm. Waits for the device, if it has a part of it.
+    #[must_use]
+    pub fn value(&self) -> f64 {
+        match &self.pending {
+            None => self.given(&[]),
+            Some(pending) => self.given(&read(pending.clone())),
+        }
+    }
+
+    /// min(1, L/(‖g‖ + 1e-6)), and 1 if ‖g‖ is not finite: what a clip multiplies with.
+    pub(crate) fn factor(&self, limit: f64) -> Factor {
+        match &self.pending {
+            Some(pending) if self.known == 0.0 => {
+                let norm = pending.clone().slice(0..1) * pending.clone().slice(1..2).sqrt();
+                let factor = (norm.clone() + 1e-6).recip() * limit;
+                let bad = norm.is_finite().bool_not();
+                Factor::Pending(factor.clamp_max(1.0).mask_fill(bad, 1.0))
+            }
+            _ => Factor::Known(clip_factor(self.value(), limit)),
+        }
+    }
+}
+
+fn read(tensor: Tensor<1>) -> Vec<f64> {
+    tensor.into_data().iter::<f64>().collect()
+}
+
+#[derive(Default)]
+struct Gathered {
+    known: f64,
+    pending: Vec<Tensor<1>>,
+}
+
+impl Gathered {
+    fn add<const D: usize>(&mut self, g: Tensor<D>) {
+        // Backends refuse to look for the largest of no numbers.
+        if g.dims().contains(&0) {
+            return;
+        }
+        match square_in_memory(&g) {
+            Some(square) => self.known += square,
+            None => self.pending.push(g.reshape([-1])),
+        }
+    }
+
+    fn finish(self) -> GlobalNorm {
+        let mut norm = GlobalNorm {
+            known: self.known,
+            pending: None,
+        };
+        let mut rest = self.pending;
+        while let Some(first) = rest.first() {
+            let (device, dtype) = (first.device(), first.dtype());
+            let (together, others) = rest
+                .into_iter()
+                .partition(|g| g.device() == device && g.dtype() == dtype);
+            rest = others;
+            // What does not go together with the others is read: one norm has room for one tensor.
+            if let Some(pending) = norm.pending.replace(reduced(together)) {
+                let square = GlobalNorm {
+                    known: 0.0,
+                    pending: Some(pending),
+                };
+                norm.known += square.value().powi(2);
+            }
+        }
+        norm
+    }
+}
+
+/// m = max|g| and Σ (g/m)².
+fn reduced(mut gradients: Vec<Tensor<1>>) -> Tensor<1> {
+    let g = match gradients.len() {
+        1 => gradients.swap_remove(0),
+        _ => Tensor::cat(gradients, 0),
+    };
+    let largest = g.clone().abs().max().reshape([1]);
+    // Zeros are divided by the smallest normal number instead of by zero.
+    let divisor = largest.clone().clamp_min(f64::from(f32::MIN_POSITIVE));
+    let sum = (g / divisor).square().sum().reshape([1]);
+    Tensor::cat(vec![largest, sum], 0)
+}
+
+struct Visit<'a> {
+    grads: &'a GradientsParams,
+    gathered: Gathered,
+}
+
+impl ModuleVisitor for Visit<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(g) = self.grads.get::<D>(param.id) {
+            self.gathered.add(g.inner());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::tensor::Device;
+
+    #[derive(Module, Debug)]
+    struct Two {
+        a: Param<Tensor<1>>,
+        b: Param<Tensor<2>>,
+    }
+
+    /// ‖g‖ and the factor of a clip at 1, with how many numbers are left on the device.
+    fn found(device: &Device, a: [f32; 2], b: [[f32; 2]; 2]) -> (f64, f64, usize) {
+        let model = Two {
+            a: Param::from_tensor(Tensor::zeros([2], device)),
+            b: Param::from_tensor(Tensor::zeros([2, 2], device)),
+        };
+        let mut grads = GradientsParams::new();
+        grads.register(model.a.id, Tensor::<1>::from_floats(a, device));
+        grads.register(model.b.id, Tensor::<2>::from_floats(b, device).transpose());
+        let norm = GlobalNorm::of(&model, &grads);
+        let factor = match norm.factor(1.0) {
+            Factor::Known(factor) => factor.min(1.0),
+            Factor::Pending(factor) => factor.into_scalar::<f64>(),
+        };
+        let left = norm.pending().map_or(0, |pending| pending.dims()[0]);
+        (norm.value(), factor, left)
+    }
+
+    #[test]
+    fn a_norm_left_on_the_device_is_the_norm() {
+        #[expect(
+            deprecated,
+            reason = "stands for the backends without direct access to memory"
+        )]
+        let elsewhere = Device::ndarray();
+        for size in [1e30_f32, 1.0, 1e-3, 1e-25, 0.0] {
+            let (a, b) = ([3.0 * size, 0.0], [[0.0, 4.0 * size], [0.0, 0.0]]);
+            let (norm, factor, left) = found(&Device::flex(), a, b);
+            assert!((norm - 5.0 * f64::from(size)).abs() <= 1e-6 * norm);
+            assert_eq!(left, 0);
+            let (there, there_factor, left) = found(&elsewhere, a, b);
+            assert_eq!(left, 2);
+            assert!((there - norm).abs() <= 1e-6 * norm, "{there} for {norm}");
+            let error = (there_factor - factor).abs();
+            assert!(error <= 1e-6 * factor, "{there_factor} for {factor}");
+        }
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for device in [&Device::flex(), &elsewhere] {
+                let (norm, factor, _) = found(device, [1.0, 2.0], [[0.0, bad], [0.0, 0.0]]);
+                assert!(!norm.is_finite());
+                assert_eq!(factor, 1.0, "{bad}");
+            }
+        }
+    }
+}
