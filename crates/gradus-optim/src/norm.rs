@@ -22,14 +22,14 @@ pub struct GlobalNorm {
     /// Σ g² as far as the host has it.
     known: f64,
     /// m and Σ (g/m)² of the rest.
-    pending: Option<Tensor<1>>,
+    pending: Option<Box<Tensor<1>>>,
 }
 
 /// What gradients are multiplied with.
 pub(crate) enum Factor {
     Known(f64),
     /// `[1]`, beside the gradients; at most 1.
-    Pending(Tensor<1>),
+    Pending(Box<Tensor<1>>),
 }
 
 impl GlobalNorm {
@@ -44,6 +44,13 @@ impl GlobalNorm {
         visit.gathered.finish()
     }
 
+    /// Of the weights and buffers of `model` instead: finite if all of them are, for the price of one read.
+    pub fn of_weights<M: Module>(model: &M) -> Self {
+        let mut gathered = Weights(Gathered::default());
+        model.visit(&mut gathered);
+        gathered.0.finish()
+    }
+
     pub(crate) fn of_items(items: &[&mut Item]) -> Self {
         let mut gathered = Gathered::default();
         for item in items {
@@ -56,7 +63,7 @@ impl GlobalNorm {
     /// Two numbers on a device, without which the norm is not known; `None` if it is.
     #[must_use]
     pub fn pending(&self) -> Option<&Tensor<1>> {
-        self.pending.as_ref()
+        self.pending.as_deref()
     }
 
     /// The norm, given what [`pending`](Self::pending) holds; without it NaN, if it is needed.
@@ -76,7 +83,7 @@ impl GlobalNorm {
     pub fn value(&self) -> f64 {
         match &self.pending {
             None => self.given(&[]),
-            Some(pending) => self.given(&read(pending.clone())),
+            Some(pending) => self.given(&read((**pending).clone())),
         }
     }
 
@@ -84,10 +91,11 @@ impl GlobalNorm {
     pub(crate) fn factor(&self, limit: f64) -> Factor {
         match &self.pending {
             Some(pending) if self.known == 0.0 => {
-                let norm = pending.clone().slice(0..1) * pending.clone().slice(1..2).sqrt();
+                let [largest, sum] = [0..1, 1..2].map(|place| (**pending).clone().slice(place));
+                let norm = largest * sum.sqrt();
                 let factor = (norm.clone() + 1e-6).recip() * limit;
                 let bad = norm.is_finite().bool_not();
-                Factor::Pending(factor.clamp_max(1.0).mask_fill(bad, 1.0))
+                Factor::Pending(Box::new(factor.clamp_max(1.0).mask_fill(bad, 1.0)))
             }
             _ => Factor::Known(clip_factor(self.value(), limit)),
         }
@@ -129,7 +137,7 @@ impl Gathered {
                 .partition(|g| g.device() == device && g.dtype() == dtype);
             rest = others;
             // What does not go together with the others is read: one norm has room for one tensor.
-            if let Some(pending) = norm.pending.replace(reduced(together)) {
+            if let Some(pending) = norm.pending.replace(Box::new(reduced(together))) {
                 let square = GlobalNorm {
                     known: 0.0,
                     pending: Some(pending),
@@ -167,6 +175,14 @@ impl ModuleVisitor for Visit<'_> {
     }
 }
 
+struct Weights(Gathered);
+
+impl ModuleVisitor for Weights {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0.add(param.val().inner());
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,7 +203,13 @@ mod tests {
         let mut grads = GradientsParams::new();
         grads.register(model.a.id, Tensor::<1>::from_floats(a, device));
         grads.register(model.b.id, Tensor::<2>::from_floats(b, device).transpose());
+        let weights = Two {
+            a: Param::from_tensor(Tensor::from_floats(a, device)),
+            b: Param::from_tensor(Tensor::from_floats(b, device)),
+        };
         let norm = GlobalNorm::of(&model, &grads);
+        let of_weights = GlobalNorm::of_weights(&weights).value();
+        assert!(of_weights == norm.value() || !of_weights.is_finite() && !norm.value().is_finite());
         let factor = match norm.factor(1.0) {
             Factor::Known(factor) => factor.min(1.0),
             Factor::Pending(factor) => factor.into_scalar::<f64>(),

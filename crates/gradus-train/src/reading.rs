@@ -178,7 +178,7 @@ pub(crate) enum Measured {
     },
     /// L, right answers, and what the norm waits for.
     Left {
-        numbers: Tensor<1>,
+        numbers: Box<Tensor<1>>,
         norm: GlobalNorm,
     },
 }
@@ -204,6 +204,7 @@ impl Measured {
                 Tensor::cat(vec![forward, pending], 0)
             }
         };
+        let numbers = Box::new(numbers);
         Self::Left { numbers, norm }
     }
 }
@@ -333,7 +334,7 @@ impl Run {
 /// Loss, right answers and gradient norm of each step; what is on the device comes in one transfer.
 fn numbers(steps: &[Done]) -> Result<Vec<[f64; 3]>, TrainError> {
     let left = steps.iter().filter_map(|done| match &done.measured {
-        Measured::Left { numbers, .. } => Some(numbers.clone()),
+        Measured::Left { numbers, .. } => Some((**numbers).clone()),
         Measured::Read { .. } => None,
     });
     let left: Vec<Tensor<1>> = left.collect();

@@ -194,7 +194,7 @@ pub(crate) struct Inputs {
 /// The batches of an epoch, in order.
 pub(crate) enum Batches {
     Host(Loader<Batch>),
-    Held(Loader<Places>, HeldImages),
+    Held(Loader<Places>, Box<HeldImages>),
 }
 
 impl Batches {
@@ -213,7 +213,7 @@ impl Batches {
                     ..config
                 },
             )?),
-            Some(held) => Self::Held(Loader::places(images, config)?, held.clone()),
+            Some(held) => Self::Held(Loader::places(images, config)?, Box::new(held.clone())),
         })
     }
 

@@ -378,7 +378,7 @@ fn scale(item: &mut Item, factor: &Factor) {
         Factor::Pending(factor) if !item.shape.contains(&0) => {
             let g = item.grad.clone();
             item.grad = with_rank!(item.shape.len(), D => {
-                let factor = factor.clone().reshape([1; D]);
+                let factor = (**factor).clone().reshape([1; D]);
                 (Tensor::<D>::from_dispatch(g) * factor).into_dispatch()
             });
         }
