@@ -1,6 +1,8 @@
 //! A made-up but lifelike run folder, written the way the trainer writes one. No randomness: noise
 //! is a hash of the index, so that snapshots hold.
 
+pub(crate) mod page;
+
 use std::f64::consts::{PI, TAU};
 use std::path::Path;
 
