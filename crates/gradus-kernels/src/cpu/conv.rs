@@ -20,6 +20,8 @@ mod weight;
 mod window;
 mod winograd;
 
+pub(super) use winograd::LIMIT as WINOGRAD;
+
 /// The sizes of a convolution.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ConvShape {

@@ -6,6 +6,7 @@
 pub mod activation;
 pub mod conv;
 pub mod cross_entropy;
+pub mod environment;
 pub mod layout;
 pub mod linear;
 mod math;

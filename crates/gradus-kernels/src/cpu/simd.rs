@@ -18,6 +18,8 @@
 
 use std::sync::OnceLock;
 
+use super::environment::Variable;
+
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -124,17 +126,23 @@ pub enum Level {
     Avx512,
 }
 
+/// The best instruction set that may be used.
+pub(super) const LIMIT: Variable<Level> = Variable {
+    name: "GRADUS_SIMD",
+    values: &[
+        ("portable", Level::Portable),
+        ("avx2", Level::Avx2),
+        ("avx512", Level::Avx512),
+    ],
+};
+
 /// The best instruction set of this processor, or the lower one that `GRADUS_SIMD` names.
 #[must_use]
 pub fn level() -> Level {
     static LEVEL: OnceLock<Level> = OnceLock::new();
     *LEVEL.get_or_init(|| {
         let best = detect();
-        match std::env::var("GRADUS_SIMD").as_deref() {
-            Ok("portable") => Level::Portable,
-            Ok("avx2") => best.min(Level::Avx2),
-            _ => best,
-        }
+        LIMIT.chosen().map_or(best, |limit| best.min(limit))
     })
 }
 

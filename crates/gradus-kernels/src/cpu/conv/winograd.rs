@@ -17,6 +17,7 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
+use super::super::environment::Variable;
 use super::super::simd::{Kernel, dispatch, dispatch_half};
 use super::panels::{self, Panel};
 use super::{ConvShape, Images, Precision, Shared, scratch};
@@ -78,14 +79,16 @@ fn rows<T: Transform>(channels: usize) -> usize {
     }
 }
 
+/// The largest m that may be used; 0 for none.
+pub(in crate::cpu) const LIMIT: Variable<usize> = Variable {
+    name: "GRADUS_WINOGRAD",
+    values: &[("off", 0), ("2", 2), ("4", 4)],
+};
+
 /// What `GRADUS_WINOGRAD` allows: `off`, at most `2`, at most `4` (the default).
 fn allowed() -> usize {
     static ALLOWED: OnceLock<usize> = OnceLock::new();
-    *ALLOWED.get_or_init(|| match std::env::var("GRADUS_WINOGRAD").as_deref() {
-        Ok("off" | "0") => 0,
-        Ok("2") => 2,
-        _ => 4,
-    })
+    *ALLOWED.get_or_init(|| LIMIT.chosen().unwrap_or(4))
 }
 
 /// The fastest method for this shape; `None` for the direct one.
