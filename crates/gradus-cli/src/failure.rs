@@ -5,9 +5,8 @@ use std::fmt;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::{Mutex, PoisonError};
 
-use crate::output;
+use crate::{output, panics};
 
 /// What a verb returns: how it ended, or why it could not.
 pub(crate) type Outcome = anyhow::Result<End>;
@@ -66,8 +65,9 @@ pub(crate) fn code(verb: impl FnOnce() -> Outcome) -> u8 {
                 1
             }
         }
-        Err(_) => {
-            say_bug();
+        Err(panic) => {
+            let text = output::error_line(&panics::told(&*panic));
+            let _ = anstream::stderr().write_all(text.as_bytes());
             1
         }
     }
@@ -97,42 +97,6 @@ fn reader_left(error: &anyhow::Error) -> bool {
             .downcast_ref::<io::Error>()
             .is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
     })
-}
-
-/// The last panic, for [`say_bug`]. A panic that is caught on the way (a missing driver, a loader's
-/// worker) is reported by whoever caught it, so nothing is printed when it happens.
-static LAST_PANIC: Mutex<Option<String>> = Mutex::new(None);
-
-/// Keeps the message and place of panics instead of printing them at once. With `RUST_BACKTRACE` set,
-/// they are printed too.
-pub(crate) fn remember_panics() {
-    let default = std::panic::take_hook();
-    let loud = std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0");
-    std::panic::set_hook(Box::new(move |panic| {
-        let message = panic.payload_as_str().unwrap_or("no message");
-        let place = panic
-            .location()
-            .map_or_else(String::new, |place| format!(" ({place})"));
-        *LAST_PANIC.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(format!("{message}{place}"));
-        if loud {
-            default(panic);
-        }
-    }));
-}
-
-fn say_bug() {
-    let last = LAST_PANIC
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .take();
-    let what = last.unwrap_or_else(|| "no message".to_owned());
-    let text = output::error_line(&format!(
-        "this is a bug in Gradus {}: {what}\n  Please report it with the command you typed; \
-         RUST_BACKTRACE=1 shows where it came from. Checkpoints written before are intact.",
-        env!("CARGO_PKG_VERSION")
-    ));
-    let _ = anstream::stderr().write_all(text.as_bytes());
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! | exit code | meaning |
 //! |---|---|
 //! | 0 | done; also when whoever read stdout went away (`gradus list models \| head -1`) |
-//! | 1 | failed |
+//! | 1 | failed, or the device did |
 //! | 2 | the command line or the configuration is wrong; nothing was started |
 //! | 130, 143 | interrupted by Ctrl-C or SIGTERM; the state was saved |
 //!
@@ -23,6 +23,7 @@ mod list;
 mod numbers;
 mod optim;
 mod output;
+mod panics;
 mod parity;
 mod predict;
 mod presets;
@@ -84,7 +85,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    failure::remember_panics();
+    panics::remember();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -93,19 +94,23 @@ fn main() -> ExitCode {
             return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
         }
     };
-    failure::exit_code(|| match &cli.verb {
-        Verb::Train(args) => train::run(args),
-        Verb::Eval(args) => eval::run(args),
-        Verb::Predict(args) => predict::run(args),
-        Verb::Export(args) => export::run(args),
-        Verb::Report(args) => report::run(args),
-        Verb::List(args) => list::run(args),
-        Verb::Optim(args) => optim::run(args),
-        Verb::Bench(args) => bench::run(args),
-        Verb::Parity(args) => parity::run(args),
-        Verb::Data(args) => data::run(args),
-        Verb::Doctor(args) => doctor::run(args),
-        Verb::Completions(args) => completions::run(args),
+    failure::exit_code(|| {
+        // Where it is used, a kernel could only ignore a value that means nothing.
+        gradus_kernels::cpu::environment::check().map_err(failure::usage)?;
+        match &cli.verb {
+            Verb::Train(args) => train::run(args),
+            Verb::Eval(args) => eval::run(args),
+            Verb::Predict(args) => predict::run(args),
+            Verb::Export(args) => export::run(args),
+            Verb::Report(args) => report::run(args),
+            Verb::List(args) => list::run(args),
+            Verb::Optim(args) => optim::run(args),
+            Verb::Bench(args) => bench::run(args),
+            Verb::Parity(args) => parity::run(args),
+            Verb::Data(args) => data::run(args),
+            Verb::Doctor(args) => doctor::run(args),
+            Verb::Completions(args) => completions::run(args),
+        }
     })
 }
 
