@@ -24,8 +24,14 @@ pub(crate) struct DataDir {
 }
 
 /// A path that a TOML or JSON file can hold: clap refuses what is no Unicode.
-pub(crate) fn path(text: &str) -> Result<PathBuf, std::convert::Infallible> {
-    Ok(text.into())
+///
+/// # Errors
+/// For an empty text, which a variable that is not set leaves, and which would mean this folder.
+pub(crate) fn path(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "" => Err("expected a path, found nothing; this folder is `.`".to_owned()),
+        path => Ok(path.into()),
+    }
 }
 
 /// Splits `a.b=c` for `--set`.

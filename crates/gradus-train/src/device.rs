@@ -160,9 +160,12 @@ fn choose(name: &str) -> Result<(Device, &'static str), String> {
         }
     };
     let Some(&backend) = BACKENDS.iter().find(|&&known| known == backend) else {
-        let hint = did_you_mean(backend, BACKENDS);
+        let hint = match did_you_mean(backend, BACKENDS).as_str() {
+            "" => ".".to_owned(),
+            phrase => format!("; {phrase}"),
+        };
         return Err(format!(
-            "no device is called {backend:?}. {hint} The devices are auto, {}",
+            "no device is called {backend:?}{hint} The devices are auto, {}",
             BACKENDS.join(", ")
         ));
     };

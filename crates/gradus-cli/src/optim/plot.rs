@@ -48,9 +48,13 @@ pub(crate) fn curve(values: &[f64], label: impl Fn(f64) -> String) -> String {
         })
         .collect();
     lines.push(format!("{:margin$} └{}", "", "─".repeat(columns)));
-    let last = (values.len() - 1).to_string();
-    let gap = columns.saturating_sub(1 + last.len());
-    lines.push(format!("{:margin$}  0{:gap$}{last}", "", ""));
+    let last = match values.len() - 1 {
+        0 => String::new(),
+        last => last.to_string(),
+    };
+    // Where there is no room between them, the labels may go beyond the axis but not into one.
+    let gap = columns.saturating_sub(1 + last.len()).max(1);
+    lines.push(format!("{:margin$}  0{:gap$}{last}", "", "").trim_end().to_owned());
     lines.join("\n")
 }
 
@@ -88,5 +92,12 @@ mod tests {
             );
         }
         assert_eq!(curve(&[f64::NAN], |x| x.to_string()), "no finite value");
+        let axis = |count: usize| {
+            let drawn = curve(&vec![0.5; count], |x| x.to_string());
+            drawn.lines().last().map(|line| line.trim().to_owned())
+        };
+        assert_eq!(axis(1).as_deref(), Some("0"));
+        assert_eq!(axis(2).as_deref(), Some("0 1"));
+        assert_eq!(axis(12).as_deref(), Some("0         11"));
     }
 }

@@ -10,11 +10,12 @@ use serde::Serialize;
 use super::plot;
 use super::trace::read_json;
 use crate::failure::{End, Outcome, usage};
-use crate::numbers::rate;
+use crate::numbers::{counted, rate};
 use crate::output;
 
 /// Print the learning rate and the momentum of every step of a schedule
 #[derive(Args)]
+#[command(allow_negative_numbers = true)] // so that `--steps -3` is answered as a number
 #[command(after_help = "\
 Examples:
   gradus optim schedule 'onecycle(max_lr=0.5, total_steps=60)' --steps 60 --json
@@ -63,9 +64,9 @@ pub(crate) fn run(args: &ScheduleArgs) -> Outcome {
         return Ok(End::Done);
     }
     output::line(format!(
-        "{} over {} steps, at a base rate of {}\n\n{}",
+        "{} over {}, at a base rate of {}\n\n{}",
         args.schedule,
-        args.steps,
+        counted(args.steps as usize, "step", "steps"),
         args.lr,
         plot::curve(&rates.lr, rate)
     ))?;

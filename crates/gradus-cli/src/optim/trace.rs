@@ -23,6 +23,7 @@ use crate::output;
 /// So a rule can be compared with another library, number by number. The gradients are given, not
 /// computed: step t takes the t-th of them, whatever the weights are.
 #[derive(Args)]
+#[command(allow_negative_numbers = true)] // so that `--shape -3` is answered as a number
 #[command(after_help = "\
 FILE holds a JSON list with one list of numbers per step, such as [[0.1, -2], [0.3, 1e-3]]; null in
 place of a list is a step without a gradient.
