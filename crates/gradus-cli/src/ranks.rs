@@ -4,6 +4,7 @@ use gradus_core::ranks::Ranks;
 use gradus_train::TrainError;
 
 use crate::failure::Outcome;
+use crate::numbers::{count, counted};
 
 /// What MPI libraries tell the processes they start: how many they are.
 const SIZES: [&str; 3] = ["OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"];
@@ -111,6 +112,20 @@ pub(crate) fn devices(named: &[String], ranks: &Ranks) -> Result<Vec<String>, Tr
     Ok(vec![named[local % named.len()].clone()])
 }
 
+/// The images of a batch and how `ranks` share it: `128 images`, `2 × 64 = 128 images`.
+pub(crate) fn images(batch: usize, ranks: usize) -> String {
+    let all = counted(batch, "image", "images");
+    match (ranks, batch % ranks.max(1)) {
+        (0 | 1, _) => all,
+        (_, 0) => format!("{ranks} × {} = {all}", count(batch / ranks)),
+        (_, _) => {
+            let least = batch / ranks;
+            let (least, most) = (count(least), count(least + 1));
+            format!("{all}, {least} or {most} for each of {ranks} ranks")
+        }
+    }
+}
+
 /// The number in the first of these variables that holds one.
 fn number(names: &[&str]) -> Option<usize> {
     names
@@ -154,6 +169,14 @@ fn share_processors(ranks: &Ranks) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_is_said_with_its_shares() {
+        assert_eq!(images(1, 1), "1 image");
+        assert_eq!(images(1280, 1), "1,280 images");
+        assert_eq!(images(128, 2), "2 × 64 = 128 images");
+        assert_eq!(images(22, 3), "22 images, 7 or 8 for each of 3 ranks");
+    }
 
     #[test]
     fn devices_are_of_one_kind_and_each_process_takes_its_own() {

@@ -11,6 +11,7 @@ use indicatif::{ProgressBar, ProgressFinish, ProgressStyle};
 
 use crate::numbers::{count, counted, duration, percent, rate, short};
 use crate::output;
+use crate::ranks::images;
 
 /// The width of an epoch's line stays within 80 columns.
 const HEADER: &str =
@@ -122,11 +123,13 @@ impl Subscriber for Screen {
                 device,
                 epochs,
                 batches,
+                batch_size,
+                ranks,
                 notes,
                 ..
             } => {
                 (self.epochs, self.batches) = (*epochs, *batches);
-                let images = format!(
+                let sizes = format!(
                     "{data}: {} training, {} validation, {} test images",
                     count(*train),
                     count(*validation),
@@ -138,12 +141,13 @@ impl Subscriber for Screen {
                     short(self.multiply_adds)
                 );
                 let plan = format!(
-                    "{} of {}",
+                    "{} of {} of {}",
                     counted(*epochs, "epoch", "epochs"),
-                    counted(*batches, "batch", "batches")
+                    counted(*batches, "batch", "batches"),
+                    images(*batch_size, *ranks)
                 );
                 self.say(&output::pairs(&[
-                    ("data", images),
+                    ("data", sizes),
                     ("model", network),
                     ("device", device.clone()),
                     ("plan", plan),

@@ -5,6 +5,15 @@
 //! ```
 //!
 //! Each flag is a key of `config.toml` under another name; what it means is decided in `gradus-train`.
+//! One differs from its key. A configuration states the images of a step of the whole run, B; the flag
+//! `--batch-size b`, and its default, those of each process or device that shares the run:
+//!
+//! ```text
+//! B = R·b        R processes of mpirun, or devices of --devices
+//! ```
+//!
+//! So one more process means more images a step, as with other programs that mpirun or torchrun start, and
+//! what stands in a preset or in a run's `config.toml` means the same run on any number of them.
 
 use std::path::PathBuf;
 
@@ -65,9 +74,20 @@ pub(crate) struct Settings {
     /// Passes over the training set [default: by model, see `--dry-run`]
     #[arg(long, value_name = "N", help_heading = "Optimization")]
     epochs: Option<u32>,
-    /// Images per step, or all [default: 128; all for a solver]
+    /// Images per step, or all [default: 128; all for a solver]. Under mpirun or with --devices, those of
+    /// each process or device: R of them with N images make steps of R·N, as --batch-size R·N makes alone
     #[arg(long, value_name = "N", value_parser = images, help_heading = "Optimization")]
     batch_size: Option<usize>,
+    /// Images per step of all processes or devices together, in place of --batch-size. That is also what
+    /// `batch_size` means in a preset, in --config and in --set
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = images,
+        conflicts_with = "batch_size",
+        help_heading = "Optimization"
+    )]
+    global_batch_size: Option<usize>,
     /// The update rule, such as 'adamw(lr=3e-3, weight_decay=0.05)', or a solver, such as lbfgs
     /// [default: by model]
     #[arg(long, value_name = "TEXT", help_heading = "Optimization")]
@@ -168,52 +188,60 @@ fn positive(text: &str) -> Result<f64, String> {
 }
 
 impl Settings {
-    /// The configuration of a new run.
+    /// The configuration of a new run, shared by `ranks` processes or devices.
     ///
     /// # Errors
     /// What is wrong with a file, a key or a value.
-    pub(crate) fn fresh(&self) -> Result<RunConfig, TrainError> {
-        Layers::on_recipe(|layers| self.lay(layers))?.finish()
+    pub(crate) fn fresh(&self, ranks: usize) -> Result<RunConfig, TrainError> {
+        Layers::on_recipe(|layers| {
+            // The recipe's is the default of the flag.
+            layers.batch_for(ranks)?;
+            self.lay(layers, ranks)
+        })?
+        .finish()
     }
 
     /// `saved` with what was typed on top: the configuration of a run that goes on.
     ///
     /// # Errors
     /// As [`fresh`](Self::fresh).
-    pub(crate) fn over(&self, saved: &RunConfig) -> Result<RunConfig, TrainError> {
+    pub(crate) fn over(&self, saved: &RunConfig, ranks: usize) -> Result<RunConfig, TrainError> {
         let mut layers = Layers::over(saved)?;
-        self.lay(&mut layers)?;
+        self.lay(&mut layers, ranks)?;
         layers.finish()
     }
 
+    /// Whether `--batch-size` was typed, which means another batch for another number of ranks.
+    pub(crate) fn batch_by_rank(&self) -> bool {
+        self.batch_size.is_some_and(|size| size != batch_size::ALL)
+    }
+
     /// Lays preset, file, flags and `--set` on `layers`, in this order.
-    fn lay(&self, layers: &mut Layers) -> Result<(), TrainError> {
+    fn lay(&self, layers: &mut Layers, ranks: usize) -> Result<(), TrainError> {
         if let Some(preset) = self.preset {
             layers.text(preset.text, &format!("the preset {}", preset.name))?;
         }
         if let Some(file) = &self.config {
             layers.file(file)?;
         }
-        self.lay_flags(layers)?;
+        self.lay_flags(layers, ranks)?;
         for (key, value) in &self.set {
             layers.set(key, value)?;
         }
         Ok(())
     }
 
-    fn lay_flags(&self, layers: &mut Layers) -> Result<(), TrainError> {
+    fn lay_flags(&self, layers: &mut Layers, ranks: usize) -> Result<(), TrainError> {
         fn text(value: &Option<impl ToString>) -> Option<toml::Value> {
             value.as_ref().map(|value| value.to_string().into())
         }
         fn number(value: Option<u32>) -> Option<toml::Value> {
             value.map(|value| i64::from(value).into())
         }
-        fn size(size: usize) -> toml::Value {
-            match size {
-                batch_size::ALL => "all".into(),
-                size => i64::try_from(size).unwrap_or(i64::MAX).into(),
-            }
-        }
+        let whole = match (self.batch_size, self.global_batch_size) {
+            (Some(each), _) => Some(batch_size::of_ranks(each, ranks)),
+            (None, whole) => whole,
+        };
         let dir = self.data_dir.data_dir.as_ref().map(|dir| dir.display());
         let flags: [(&str, Option<toml::Value>); 22] = [
             ("data.spec", text(&self.data)),
@@ -233,7 +261,7 @@ impl Settings {
             ("model.dropout", self.dropout.map(Into::into)),
             ("model.initializer", text(&self.init)),
             ("epochs", number(self.epochs)),
-            ("batch_size", self.batch_size.map(size)),
+            ("batch_size", whole.map(batch_size::value)),
             ("optimizer", text(&self.optimizer)),
             ("schedule", text(&self.schedule)),
             ("loss", text(&self.loss)),

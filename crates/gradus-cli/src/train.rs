@@ -10,8 +10,8 @@ use gradus_core::ranks::Ranks;
 use gradus_data::Dataset;
 use gradus_nn::AnyModel;
 use gradus_train::{
-    Ended, Resume, RunConfig, RunDir, StopSignal, Summary, TrainError, Trainer, batch_size,
-    build_model, device, fitted,
+    Ended, Resume, RunConfig, RunDir, StopSignal, Summary, TrainError, Trainer, build_model,
+    device, fitted,
 };
 use serde_json::json;
 
@@ -40,23 +40,13 @@ Examples:
   gradus train --optimizer 'adamw(lr=3e-3)' --schedule cosine --epochs 20
   gradus train --config runs/first/config.toml --seed 7 --set data.augmentation.flip=random
   gradus train --resume last --out runs/first         go on after an interruption
-  mpirun -n 4 gradus train --batch-size 512           four processes, 128 images of a batch each
+  mpirun -n 4 gradus train --batch-size 128           four processes: what --batch-size 512 does alone
   gradus train --overfit 20 --epochs 50               can it learn 20 images by heart?")]
 pub(crate) struct TrainArgs {
     #[command(flatten)]
     settings: Settings,
-    /// Images per step of each process of mpirun, or device of --devices: R of them with N images each
-    /// are --batch-size R·N
-    #[arg(
-        long,
-        value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..),
-        conflicts_with = "batch_size",
-        help_heading = "Optimization"
-    )]
-    batch_size_per_rank: Option<u32>,
     /// Share each batch among several devices of one kind, such as cuda:0,cuda:1. The result is that of one
-    /// device, up to rounding. Under mpirun each process takes one of them.
+    /// device with the whole batch, up to rounding. Under mpirun each process takes one of them.
     #[arg(
         long,
         value_name = "NAMES",
@@ -122,7 +112,8 @@ fn train(args: &TrainArgs, ranks: &Ranks) -> Outcome {
     // Rank 0 speaks for all.
     let quiet = args.speech.quiet || !ranks.is_first();
     let devices = ranks::devices(&args.devices, ranks).map_err(usage)?;
-    let mut plan = plan_together(args, ranks, ranks.size().max(devices.len()))?;
+    let size = ranks.size().max(devices.len());
+    let mut plan = plan_together(args, ranks, size)?;
     if let Some(device) = devices.first() {
         plan.config.device.clone_from(device);
     }
@@ -152,7 +143,7 @@ fn train(args: &TrainArgs, ranks: &Ranks) -> Outcome {
             return Ok(End::Done);
         }
         let (trainer, _) = job.trainer(ranks.clone(), &config.device)?;
-        return dry_run(args, config, &backend, &trainer, summary.as_ref());
+        return dry_run(args, config, &trainer, &backend, size, summary.as_ref());
     }
     let outcome = match devices.len() {
         0 | 1 => job.fit(ranks.clone(), &config.device)?,
@@ -277,13 +268,7 @@ fn plan_together(args: &TrainArgs, ranks: &Ranks, size: usize) -> anyhow::Result
 /// The configuration and the run folder, from what was typed and, for a run that goes on, from what
 /// it was begun with.
 fn plan(args: &TrainArgs, ranks: usize) -> anyhow::Result<Plan> {
-    let sized = |mut config: RunConfig| {
-        if let Some(each) = args.batch_size_per_rank {
-            config.batch_size = each as usize * ranks;
-        }
-        config
-    };
-    let fresh = || args.settings.fresh().map(sized).map_err(usage);
+    let fresh = || args.settings.fresh(ranks).map_err(usage);
     let out = args.out.clone();
     let (dir, resume) = match &args.resume {
         None => {
@@ -351,12 +336,17 @@ fn plan(args: &TrainArgs, ranks: usize) -> anyhow::Result<Plan> {
         }
     };
     let saved = dir.config().map_err(usage)?;
-    let config = args.settings.over(&saved).map(sized).map_err(usage)?;
+    let config = args.settings.over(&saved, ranks).map_err(usage)?;
     let differences = saved.differences(&config)?;
     if !differences.is_empty() {
+        let mut hint = "";
+        if args.settings.batch_by_rank() && saved.batch_size != config.batch_size {
+            hint = " (--batch-size counts the images of each process or device; --global-batch-size those \
+                    of all together)";
+        }
         return Err(usage(anyhow::anyhow!(
             "the run in {} was begun with other settings:\n  {}\n  Leave these flags out, or begin \
-             a new run with another --out",
+             a new run with another --out{hint}",
             dir.root().display(),
             differences.join("\n  ")
         )));
@@ -371,8 +361,9 @@ fn plan(args: &TrainArgs, ranks: usize) -> anyhow::Result<Plan> {
 fn dry_run(
     args: &TrainArgs,
     config: &RunConfig,
-    backend: &str,
     trainer: &Trainer,
+    backend: &str,
+    ranks: usize,
     summary: Option<&gradus_nn::Summary>,
 ) -> Outcome {
     let (batches, plan) = (trainer.batches(), trainer.plan().map_err(usage)?);
@@ -380,7 +371,7 @@ fn dry_run(
     if args.speech.json {
         output::json(&json!({
             "config": config, "device": backend, "model": summary,
-            "batches": batches, "epochs": config.epochs, "steps": steps, "plan": plan,
+            "batches": batches, "epochs": config.epochs, "steps": steps, "ranks": ranks, "plan": plan,
         }))?;
         return Ok(End::Done);
     }
@@ -392,14 +383,10 @@ fn dry_run(
         output::line(format!("plan: {sentence}"))?;
     }
     output::line(format!(
-        "\n{} of {}, {} images each: {} steps on {backend}. This was a dry run: nothing was trained \
-         or written.",
+        "\n{} of {} of {}: {} steps on {backend}. This was a dry run: nothing was trained or written.",
         counted(config.epochs, "epoch", "epochs"),
         counted(batches, "batch", "batches"),
-        match config.batch_size {
-            batch_size::ALL => batch_size::text(batch_size::ALL),
-            size => count(size),
-        },
+        ranks::images(trainer.batch_size(), ranks),
         count(steps)
     ))?;
     Ok(End::Done)

@@ -85,17 +85,85 @@ fn devices_share_a_batch_and_the_result_is_that_of_one() {
     let folder = folder();
     let settings = &SMALL[..SMALL.len() - 2];
     let one = train(folder.path(), "one", &SMALL, &["--batch-size", "22"]);
-    for devices in ["flex,flex", "ndarray,ndarray,ndarray"] {
-        let more = ["--batch-size", "22", "--devices", devices];
+    for (devices, batch) in [
+        ("flex,flex", ["--batch-size", "11"]),
+        ("ndarray,ndarray,ndarray", ["--global-batch-size", "22"]),
+    ] {
+        let more = [&batch[..], &["--devices", devices]].concat();
         let found = train(folder.path(), devices, settings, &more);
         near(&found, &one);
         let error = apart(folder.path(), devices, "one");
         assert!(error < 1e-5, "{devices}: {error:e}");
     }
-    let more = ["--batch-size-per-rank", "11", "--devices", "flex,flex"];
-    let found = train(folder.path(), "per-rank", settings, &more);
-    assert_eq!(found["steps"], one["steps"]);
-    assert!(apart(folder.path(), "per-rank", "one") < 1e-5);
+}
+
+/// What is typed counts for each, what stands in a file for all.
+#[test]
+fn the_batch_that_is_typed_is_that_of_each_device() {
+    let folder = folder();
+    std::fs::write(folder.path().join("32.toml"), "batch_size = 32\n").unwrap();
+    std::fs::write(folder.path().join("other.toml"), "epochs = 1\n").unwrap();
+    let plan = |arguments: &[&str]| {
+        let dry = ["train", "--dry-run", "--json"];
+        let found = json(folder.path(), &[&dry[..], arguments].concat());
+        (
+            found["config"]["batch_size"].clone(),
+            found["ranks"].clone(),
+        )
+    };
+    let two = ["--devices", "flex,flex"];
+    for (arguments, expected) in [
+        (&[][..], 256),
+        (&["--preset", "shapes-linear"], 128),
+        (&["--preset", "quick"], 64),
+        (&["--preset", "quick", "--batch-size", "64"], 128),
+        (&["--config", "32.toml"], 32),
+        (&["--config", "other.toml"], 256),
+        (&["--config", "32.toml", "--batch-size", "20"], 40),
+        (&["--config", "32.toml", "--global-batch-size", "20"], 20),
+        (&["--batch-size", "20", "--set", "batch_size=50"], 50),
+    ] {
+        let found = plan(&[arguments, &two].concat());
+        assert_eq!(found, (expected.into(), 2.into()), "{arguments:?}");
+    }
+    for arguments in [&["--batch-size", "all"][..], &["--optimizer", "lbfgs"]] {
+        assert_eq!(plan(arguments), ("all".into(), 1.into()), "{arguments:?}");
+    }
+    let found = plan(&["--batch-size", "all", "--devices", "flex,flex"]);
+    assert_eq!(found, ("all".into(), 2.into()));
+    assert_eq!(plan(&["--batch-size", "20"]), (20.into(), 1.into()));
+    assert_eq!(plan(&["--global-batch-size", "20"]), (20.into(), 1.into()));
+}
+
+/// A run keeps its batch whoever goes on with it.
+#[test]
+fn another_number_of_devices_goes_on_with_the_same_batch() {
+    let folder = folder();
+    let settings = &SMALL[..SMALL.len() - 2];
+    let two = ["--devices", "flex,flex"];
+    train(
+        folder.path(),
+        "run",
+        settings,
+        &[&["--batch-size", "11"], &two[..]].concat(),
+    );
+    let again = ["train", "--resume", "last", "--out", "run"];
+    let config = std::fs::read_to_string(folder.path().join("run/config.toml")).unwrap();
+    assert!(config.contains("batch_size = 22\n"), "{config}");
+    // The command of before, now alone: half the batch.
+    let typed = [&again[..], &["--batch-size", "11"]].concat();
+    let message = fails(folder.path(), 2, &typed);
+    for expected in ["batch_size: 22, now 11", "--global-batch-size"] {
+        assert!(message.contains(expected), "{message}");
+    }
+    for more in [
+        &[][..],
+        &["--batch-size", "22"],
+        &["--global-batch-size", "22"],
+    ] {
+        let all = [&again[..], &["--json", "--quiet", "--no-report"], more].concat();
+        assert_eq!(json(folder.path(), &all)["steps"], 12, "{more:?}");
+    }
 }
 
 #[test]
@@ -105,7 +173,7 @@ fn devices_that_cannot_be_had_together_are_refused() {
         (&["--devices", "flex,ndarray"][..], "devices of one kind"),
         (&["--devices", "flex,flex:7"], "there is no number 7"),
         (
-            &["--devices", "flex,flex", "--batch-size", "1"],
+            &["--devices", "flex,flex", "--global-batch-size", "1"],
             "one image for each of 2 ranks",
         ),
         (
@@ -113,7 +181,7 @@ fn devices_that_cannot_be_had_together_are_refused() {
             "cannot be used with",
         ),
         (
-            &["--batch-size", "4", "--batch-size-per-rank", "2"],
+            &["--batch-size", "4", "--global-batch-size", "8"],
             "cannot be used with",
         ),
     ] {
@@ -182,8 +250,8 @@ mod mpi {
         let folder = folder();
         let one = train(folder.path(), "one", &SMALL, &["--batch-size", "22"]);
         for (size, batch) in [
-            (2, ["--batch-size-per-rank", "11"]),
-            (3, ["--batch-size", "22"]),
+            (2, ["--batch-size", "11"]),
+            (3, ["--global-batch-size", "22"]),
         ] {
             let out = format!("{size}");
             let verb = &["train", "--json", "--quiet", "--no-report", "--out", &out][..];
@@ -237,7 +305,7 @@ mod mpi {
         let mut arguments = SMALL.to_vec();
         let epochs = arguments.iter().position(|a| *a == "--epochs").unwrap();
         arguments[epochs + 1] = "1000000";
-        let verb = &["train", "--no-report", "--batch-size", "22", "--out", out][..];
+        let verb = &["train", "--no-report", "--batch-size", "11", "--out", out][..];
         let child = mpirun(folder, 2, &[verb, &arguments].concat())?
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -15,6 +15,23 @@ pub fn text(size: usize) -> String {
     }
 }
 
+/// As a value of TOML: a number, or `"all"`.
+pub fn value(size: usize) -> toml::Value {
+    match size {
+        ALL => "all".into(),
+        size => i64::try_from(size).unwrap_or(i64::MAX).into(),
+    }
+}
+
+/// The batch of `ranks` that take `each` images of it; all images stay all.
+pub fn of_ranks(each: usize, ranks: usize) -> usize {
+    match each {
+        ALL => ALL,
+        // A number that cannot be is for the checks of the configuration to refuse.
+        each => each.saturating_mul(ranks).min(ALL - 1),
+    }
+}
+
 pub(crate) fn serialize<S: Serializer>(size: &usize, to: S) -> Result<S::Ok, S::Error> {
     match *size {
         ALL => to.serialize_str("all"),

@@ -36,6 +36,12 @@ pub enum Event {
         epochs: usize,
         /// Batches per epoch.
         batches: usize,
+        /// Images per batch, of all ranks together; 0 in logs older than that.
+        #[serde(default)]
+        batch_size: usize,
+        /// How many ranks share each batch; 0 in logs older than that.
+        #[serde(default)]
+        ranks: usize,
         /// Remarks about the data set.
         notes: Vec<String>,
     },

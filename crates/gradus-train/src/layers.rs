@@ -11,7 +11,7 @@ use gradus_nn::Loss;
 use gradus_optim::{MethodConfig, OptimizerConfig, ScheduleConfig};
 use toml::{Table, Value};
 
-use crate::{RunConfig, TrainError, recipe};
+use crate::{RunConfig, TrainError, batch_size, recipe};
 
 /// A configuration under construction.
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ impl Layers {
             // A solver finds its steps itself, and wants to see all images in each.
             base.optimizer = solver.into();
             base.schedule = ScheduleConfig::default();
-            base.batch_size = crate::batch_size::ALL;
+            base.batch_size = batch_size::ALL;
             base.epochs = 30;
         }
         let mut layers = Self::over(&base)?;
@@ -193,6 +193,18 @@ impl Layers {
             class_weights,
         };
         self.put("loss", loss.to_string())
+    }
+
+    /// Makes the batch that the layers so far state one for each of `ranks`.
+    ///
+    /// # Errors
+    /// [`TrainError::ConfigFile`] if what they state is no size of a batch.
+    pub fn batch_for(&mut self, ranks: usize) -> Result<&mut Self, TrainError> {
+        let each = self.finish()?.batch_size;
+        self.put(
+            "batch_size",
+            batch_size::value(batch_size::of_ranks(each, ranks)),
+        )
     }
 
     /// The configuration that results; checked.
@@ -395,6 +407,23 @@ mod tests {
             error.contains("penalty") && error.contains("damping"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn the_batch_of_several_ranks_has_one_for_each() {
+        for (stated, ranks, whole) in [
+            ("128", 1, 128),
+            ("128", 3, 384),
+            ("all", 4, batch_size::ALL),
+        ] {
+            let mut layers = base();
+            layers.set("batch_size", stated).unwrap();
+            let config = layers.batch_for(ranks).unwrap().finish().unwrap();
+            assert_eq!(config.batch_size, whole);
+        }
+        // What nobody can have is refused by its number, not taken for all.
+        let error = base().batch_for(usize::MAX).unwrap().finish().unwrap_err();
+        assert!(error.to_string().contains("batch_size"), "{error}");
     }
 
     #[test]

@@ -85,6 +85,8 @@ impl Run {
             },
             epochs: self.trainer.config.epochs,
             batches: self.trainer.batches(),
+            batch_size: self.trainer.batch_size(),
+            ranks: self.trainer.ranks.size(),
             notes: [data.notes.clone(), self.trainer.plan()?].concat(),
         };
         self.emit(&started)?;

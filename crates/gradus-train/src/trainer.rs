@@ -235,8 +235,9 @@ impl Trainer {
         }
     }
 
-    /// A training set smaller than a batch is one batch.
-    pub(crate) fn batch_size(&self) -> usize {
+    /// Images of a batch, of all ranks together. A training set smaller than that is one batch.
+    #[must_use]
+    pub fn batch_size(&self) -> usize {
         self.config.batch_size.min(self.data.split.train.len())
     }
 

@@ -54,7 +54,11 @@ pub(crate) fn curve(values: &[f64], label: impl Fn(f64) -> String) -> String {
     };
     // Where there is no room between them, the labels may go beyond the axis but not into one.
     let gap = columns.saturating_sub(1 + last.len()).max(1);
-    lines.push(format!("{:margin$}  0{:gap$}{last}", "", "").trim_end().to_owned());
+    lines.push(
+        format!("{:margin$}  0{:gap$}{last}", "", "")
+            .trim_end()
+            .to_owned(),
+    );
     lines.join("\n")
 }
 
