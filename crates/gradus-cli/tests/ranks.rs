@@ -267,6 +267,12 @@ mod mpi {
             near(&found, &one);
             let error = apart(folder.path(), &out, "one");
             assert!(error < 1e-5, "{size} processes: {error:e}");
+            // One process with the same shares adds in the same order.
+            let devices = vec!["flex"; size].join(",");
+            let (out, more) = (format!("{size}-devices"), ["--devices", &devices]);
+            let settings = &SMALL[..SMALL.len() - 2];
+            let shares = train(folder.path(), &out, settings, &[&batch[..], &more].concat());
+            assert_eq!(found["weights_sha256"], shares["weights_sha256"], "{size}");
         }
     }
 
