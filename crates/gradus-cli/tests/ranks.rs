@@ -13,7 +13,7 @@ use std::path::Path;
 use common::{fails, folder, json};
 use serde_json::Value;
 
-/// Batch norm, dropout and augmentation; 12 batches of 22 images. A ReLU would part two runs that differ by
+/// Batch norm, dropout and augmentation; 10 batches of 22 images. A ReLU would part two runs that differ by
 /// rounding when one of its inputs lies that close to 0.
 const SMALL: [&str; 24] = [
     "--activation",
@@ -162,7 +162,7 @@ fn another_number_of_devices_goes_on_with_the_same_batch() {
         &["--global-batch-size", "22"],
     ] {
         let all = [&again[..], &["--json", "--quiet", "--no-report"], more].concat();
-        assert_eq!(json(folder.path(), &all)["steps"], 12, "{more:?}");
+        assert_eq!(json(folder.path(), &all)["steps"], 10, "{more:?}");
     }
 }
 
