@@ -1,7 +1,7 @@
 """One side of `gradus bench optim`: steps of torch.optim, timed on request.
 
 Reads one JSON object a line from stdin, {"optimizer": "adamw", "variant": "fused", "shapes": [[…], …],
-"steps": 7}, and answers each with one on stdout: {"ms": […]} or {"skip": "why"}.
+"steps": 7, "device": "cpu"}, and answers each with one on stdout: {"ms": […]} or {"skip": "why"}.
 """
 import json, sys, time
 import torch
@@ -29,12 +29,14 @@ print(json.dumps({"version": f"torch {torch.__version__}", "threads": torch.get_
 kept, optimizer = None, None
 for line in sys.stdin:
     ask = json.loads(line)
-    key = (ask["optimizer"], ask["variant"], json.dumps(ask["shapes"]))
+    device = ask.get("device", "cpu")
+    settle = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    key = (device, ask["optimizer"], ask["variant"], json.dumps(ask["shapes"]))
     try:
         if key != kept:
             kept, optimizer = None, None  # the old tensors go first
             how = {"default": {}, "foreach": {"foreach": True}, "fused": {"fused": True}}[ask["variant"]]
-            parameters = [torch.nn.Parameter(torch.ones(shape)) for shape in ask["shapes"]]
+            parameters = [torch.nn.Parameter(torch.ones(shape, device=device)) for shape in ask["shapes"]]
             for p in parameters:
                 p.grad = torch.full_like(p, 0.1)
             if ask["optimizer"] == "sgd":
@@ -50,8 +52,10 @@ for line in sys.stdin:
             kept = key
         times = []
         for _ in range(ask["steps"]):
+            settle()
             start = time.perf_counter()
             optimizer.step()
+            settle()
             times.append((time.perf_counter() - start) * 1e3)
         print(json.dumps({"ms": times}), flush=True)
     except Exception as error:

@@ -10,7 +10,7 @@
 //! not kept busy for minutes. On a GPU every new size is first compiled and tuned by Burn, which
 //! is not counted, but for the first number of all: `first_result_seconds`.
 
-use crate::memory::bandwidth;
+use crate::memory::{Bandwidth, bandwidth};
 use burn::tensor::{Device, Tensor};
 use gradus_train::device::{Adapter, adapter, caught, is_of_cpu, opens};
 use serde::{Deserialize, Serialize};
@@ -53,7 +53,7 @@ impl DeviceSpeed {
             let copy_gb_per_second = match is_of_cpu(backend) {
                 // The backends of the CPU share its memory, and take fresh pages for every result.
                 true => bandwidth().copy,
-                false => copy(&device)?,
+                false => device_bandwidth(&device)?.copy,
             };
             Ok(Self {
                 adapter,
@@ -111,9 +111,16 @@ fn gemm(device: &Device) -> Result<(f64, usize), String> {
     Ok((best, at))
 }
 
-fn copy(device: &Device) -> Result<f64, String> {
+/// What the memory of a device gives to operations of Burn: y ← x·c, and y ← x + c·z.
+///
+/// # Errors
+/// What the driver or Burn says.
+pub(crate) fn device_bandwidth(device: &Device) -> Result<Bandwidth, String> {
     let start = Instant::now();
-    let mut rate = 0.0;
+    let mut rate = Bandwidth {
+        copy: 0.0,
+        triad: 0.0,
+    };
     // 4 MiB to 256 MiB.
     for rows in [1 << 10, 1 << 12, 1 << 14, 1 << 16] {
         let x = Tensor::<2>::ones([rows, 1024], device);
@@ -121,7 +128,11 @@ fn copy(device: &Device) -> Result<f64, String> {
         if !is_scaled(&x, device)? {
             break;
         }
-        rate = 8.0 * (rows * 1024) as f64 / seconds / 1e9;
+        let gb = (rows * 1024) as f64 / 1e9;
+        rate.copy = 8.0 * gb / seconds;
+        let z = Tensor::<2>::ones([rows, 1024], device);
+        let triad = fastest(device, || x.clone() + z.clone().mul_scalar(0.5))?;
+        rate.triad = 12.0 * gb / triad;
         if seconds > 0.02 || start.elapsed() > PATIENCE {
             break;
         }

@@ -1,6 +1,7 @@
 //! One whole optimizer step of a module, the walk included, beside Burn's and PyTorch's.
 
 use crate::BenchError;
+use crate::device_speed::device_bandwidth;
 pub use crate::memory::Bandwidth;
 use crate::memory::bandwidth;
 use crate::model::Tensors;
@@ -19,6 +20,10 @@ pub struct Settings {
     /// Whether the device works while the program goes on, so that a step has ended only when the
     /// device says so.
     pub asynchronous: bool,
+    /// Where PyTorch computes: `cpu`, or the device of its own that is the same one, as `cuda:0`.
+    pub torch_device: String,
+    /// Whether a tensor of 100 million parameters is measured too.
+    pub large: bool,
     /// Ours, by text.
     pub optimizers: Vec<OptimizerConfig>,
     /// The Python whose PyTorch is measured too.
@@ -34,7 +39,7 @@ pub struct Settings {
 pub struct Report {
     /// PyTorch's version and threads.
     pub torch: Option<String>,
-    /// What the memory gives, all cores together.
+    /// What the memory of the device gives; the main memory's, with all cores together.
     pub bandwidth: Bandwidth,
     /// One line per case and optimizer.
     pub lines: Vec<Line>,
@@ -71,13 +76,18 @@ struct Times {
     ms: Vec<f64>,
 }
 
-/// The cases: one large tensor, a network, many small tensors.
-pub fn cases() -> [(&'static str, Vec<Vec<usize>>); 3] {
-    [
+/// The cases: one large tensor, a network, many small tensors; with `large`, one tensor that fills a GPU for
+/// longer than it takes to start it.
+pub fn cases(large: bool) -> Vec<(&'static str, Vec<Vec<usize>>)> {
+    let mut cases = vec![
         ("1 × 20,000,000", vec![vec![20_000_000]]),
         ("ResNet-18, 62 tensors", resnet18()),
         ("1,000 × 1,024", vec![vec![1024]; 1000]),
-    ]
+    ];
+    if large {
+        cases.insert(0, ("1 × 100,000,000", vec![vec![100_000_000]]));
+    }
+    cases
 }
 
 /// The parameters of ResNet-18 for ImageNet: K. He et al., *Deep residual learning*, 2015,
@@ -124,11 +134,14 @@ pub fn measure(
     say("memory bandwidth");
     let mut report = Report {
         torch: peer.as_ref().map(|peer| peer.version.clone()),
-        bandwidth: bandwidth(),
+        bandwidth: match settings.asynchronous {
+            true => device_bandwidth(device).map_err(BenchError::Settings)?,
+            false => bandwidth(),
+        },
         lines: Vec::new(),
         skipped: Vec::new(),
     };
-    for (case, shapes) in cases() {
+    for (case, shapes) in cases(settings.large) {
         for config in &settings.optimizers {
             say(&format!("{case}: {config}"));
             one(
@@ -182,7 +195,7 @@ fn one(
             for (variant, side, mut rounds) in std::mem::take(&mut theirs) {
                 let question = json!({
                     "optimizer": name, "variant": variant, "shapes": shapes,
-                    "steps": settings.steps,
+                    "steps": settings.steps, "device": settings.torch_device,
                 });
                 match peer.ask::<Times>(&question)? {
                     Ok(times) => {

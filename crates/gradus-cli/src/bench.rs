@@ -50,6 +50,7 @@ PyTorch is measured if the Python given (or `python3`) can import torch; to get 
 Examples:
   gradus bench optim --python venv/bin/python
   gradus bench optim --quick --json
+  gradus bench optim --device cuda --large --python venv/bin/python
   gradus bench optim --optimizer 'adam(amsgrad=true)'")]
 struct OptimArgs {
     /// Measure this optimizer too; may be repeated
@@ -67,6 +68,9 @@ struct OptimArgs {
     /// Fewer steps: less exact, a third of the time
     #[arg(long)]
     quick: bool,
+    /// Measure a tensor of 100 million parameters too: 2 GB for AdamW
+    #[arg(long)]
+    large: bool,
     #[command(flatten)]
     speech: Speech,
 }
@@ -99,6 +103,13 @@ fn optim(args: &OptimArgs) -> Outcome {
     optimizers.extend(args.optimizer.iter().cloned());
     let mut settings = Settings {
         asynchronous: gradus_bench::is_asynchronous(&backend),
+        // PyTorch knows the others by no name that is sure to be the same device.
+        torch_device: match args.device.starts_with("cuda") || backend == "cuda" {
+            true if args.device.starts_with("cuda") => args.device.clone(),
+            true => "cuda".to_owned(),
+            false => "cpu".to_owned(),
+        },
+        large: args.large,
         optimizers,
         python: (!args.no_torch)
             .then(|| args.python.clone().unwrap_or_else(|| "python3".to_owned())),
