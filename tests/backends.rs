@@ -25,17 +25,22 @@ use gradus::nn::{
     ACTIVATION_NAMES, Activation, Classifier, DropoutConfig, LOSS_NAMES, Loss, Mode, ModelConfig,
     NORM_NAMES, NormKind,
 };
-use gradus::optim::{ModelOptimizer, OptimizerConfig};
+use gradus::optim::{ModelOptimizer, OptimizerConfig, RuleConfig};
 use gradus::train::backends;
 use gradus::train::device::{devices, opens};
 
 /// Runs `work` on every device but flex and compares with flex; says so loudly where a GPU was hoped for
 /// and there is none.
 fn on_every_device(what: &str, work: impl Fn(&Device) -> Vec<Named>) {
+    on_devices_of(|_| true, what, work);
+}
+
+/// [`on_every_device`], for some backends.
+fn on_devices_of(wanted: impl Fn(&str) -> bool, what: &str, work: impl Fn(&Device) -> Vec<Named>) {
     // Not through `eprintln!`, which the test harness would keep to itself.
     let mut loud = std::io::stderr();
     for backend in backends() {
-        if backend.compiled && backend.devices == 0 {
+        if wanted(backend.name) && backend.compiled && backend.devices == 0 {
             let name = backend.name;
             let _ = writeln!(loud, "\nSKIPPED: {what} on {name}: it finds no device here");
         }
@@ -43,7 +48,7 @@ fn on_every_device(what: &str, work: impl Fn(&Device) -> Vec<Named>) {
     let expected = work(&Device::flex().autodiff());
     for device in devices()
         .into_iter()
-        .filter(|found| found.backend != "flex")
+        .filter(|found| found.backend != "flex" && wanted(found.backend))
     {
         opens(&device.device).unwrap();
         let start = std::time::Instant::now();
@@ -410,15 +415,21 @@ struct Weights {
     filters: Param<Tensor<4>>,
     matrix: Param<Tensor<2>>,
     bias: Param<Tensor<1>>,
+    /// Too long to share a buffer with others on a CPU.
+    table: Param<Tensor<1>>,
 }
 
-/// The weights after a few steps along gradients that depend on them.
-struct Values<'a>(&'a str, &'a mut Vec<Named>);
+/// The value of every weight.
+struct Values<'a> {
+    optimizer: &'a str,
+    tolerance: f32,
+    out: &'a mut Vec<Named>,
+}
 
 impl ModuleVisitor for Values<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let name = format!("{}: weight {}", self.0, self.1.len());
-        self.1.push(named(name, 1e-4, param.val()));
+        let name = format!("{}: weight {}", self.optimizer, self.out.len());
+        self.out.push(named(name, self.tolerance, param.val()));
     }
 }
 
@@ -447,33 +458,68 @@ fn steps_of_optimizers() {
     on_every_device("optimizers", |device| {
         let mut out = Vec::new();
         for text in texts {
-            let config: OptimizerConfig = text.parse().unwrap();
-            let mut optimizer = ModelOptimizer::new(&config).unwrap();
-            let lr = config.lr();
-            let mut model = Weights {
-                filters: Param::from_tensor(noise([8, 3, 3, 3], 1, device)),
-                // Square, with gradients of full rank: in the null space of a gradient SOAP divides
-                // rounding by rounding, and no two backends agree.
-                matrix: Param::from_tensor(noise([8, 8], 2, device)),
-                bias: Param::from_tensor(noise([8], 3, device)),
-            };
-            for t in 0..3 {
-                let x = noise([16, 8], 10 + t, device);
-                let y = x
-                    .matmul(model.matrix.val())
-                    .add(model.bias.val().unsqueeze());
-                let loss = y.square().mean()
-                    + model
-                        .filters
-                        .val()
-                        .mul(noise([8, 3, 3, 3], 20 + t, device))
-                        .sum()
-                    + model.filters.val().square().sum().mul_scalar(0.1);
-                let gradients = GradientsParams::from_grads(loss.backward(), &model);
-                model = optimizer.step(lr, model, gradients);
-            }
-            model.visit(&mut Values(text, &mut out));
+            steps(text, device, &mut out);
         }
         out
+    });
+}
+
+#[test]
+fn steps_of_every_rule_on_the_cpu() {
+    // A GPU compiles and tunes every rule anew; `gradus parity --optimizers rules` is there for it.
+    on_devices_of(
+        |name| ["ndarray", "cpu"].contains(&name),
+        "rules",
+        |device| {
+            let mut out = Vec::new();
+            for rule in RuleConfig::catalogue() {
+                steps(rule.name, device, &mut out);
+            }
+            out
+        },
+    );
+}
+
+/// The weights after three steps along gradients that depend on them.
+fn steps(text: &str, device: &Device, out: &mut Vec<Named>) {
+    let config: OptimizerConfig = text.parse().unwrap();
+    let mut optimizer = ModelOptimizer::new(&config).unwrap();
+    let lr = config.lr();
+    let mut model = Weights {
+        filters: Param::from_tensor(noise([8, 3, 3, 3], 1, device)),
+        // Square, with gradients of full rank: in the null space of a gradient SOAP divides
+        // rounding by rounding, and no two backends agree.
+        matrix: Param::from_tensor(noise([8, 8], 2, device)),
+        bias: Param::from_tensor(noise([8], 3, device)),
+        table: Param::from_tensor(noise([5000], 4, device)),
+    };
+    for t in 0..3 {
+        let gradients = |model: &Weights| {
+            let x = noise([16, 8], 10 + t, device);
+            let y = x
+                .matmul(model.matrix.val())
+                .add(model.bias.val().unsqueeze());
+            let filters = model.filters.val();
+            let along = filters.clone().mul(noise([8, 3, 3, 3], 20 + t, device));
+            let table = model.table.val().mul(noise([5000], 30 + t, device));
+            let loss = y.square().mean()
+                + along.sum()
+                + table.sum().mul_scalar(0.01)
+                + filters.square().sum().mul_scalar(0.1)
+                + model.table.val().square().sum().mul_scalar(0.1);
+            GradientsParams::from_grads(loss.backward(), model)
+        };
+        let given = gradients(&model);
+        model = optimizer.step_with(lr, model, given, &mut |model| gradients(model));
+    }
+    // Differences of gradients magnify their rounding a thousand times.
+    let tolerance = match config.rule.name() {
+        "sophia" | "adahessian" => 2e-3,
+        _ => 1e-4,
+    };
+    model.visit(&mut Values {
+        optimizer: text,
+        tolerance,
+        out,
     });
 }

@@ -152,7 +152,7 @@ pub struct Failure {
 
 /// The run of the race: small enough for the slowest backend.
 const RACE: &str = "train --data shapes --set data.shapes_train=2500 --set data.shapes_test=500 \
-                    --model cnn --width 8,16,32 --optimizer adam(lr=0.01) --schedule cosine --epochs 6 \
+                    --model cnn --width 8,16,32 --optimizer adam --lr 0.01 --schedule cosine --epochs 6 \
                     --batch-size 50";
 
 /// Measures everything; `say` hears what is going on. What fails is listed and the rest goes on.
@@ -272,7 +272,7 @@ impl Settings {
         let probe = {
             let mut probe = command.clone();
             probe.extend(["--rounds", "1", "--steps", "1"]);
-            self.child().json(&probe)?
+            self.child().json::<Value>(&probe)?
         };
         let each = number(&probe, "seconds_per_step").max(1e-6);
         // Forward and backward pass, evaluation, and as much again for plain Burn.
@@ -290,7 +290,7 @@ impl Settings {
             if !peers.is_empty() {
                 command.extend(["--peers", &names, "--python", &self.python]);
             }
-            let mut found = self.child().json(&command)?;
+            let mut found: Value = self.child().json(&command)?;
             // The probe's first step is as cold as it gets.
             found["first_step_seconds"] = probe["first_step_seconds"].clone();
             found
@@ -311,7 +311,7 @@ impl Settings {
             "--quiet",
             "--no-torch",
         ];
-        let found = self.child().json(&command)?;
+        let found: Value = self.child().json(&command)?;
         for line in found["lines"].as_array().into_iter().flatten() {
             report.optimizers.push(OptimizerRow {
                 device: device.to_owned(),
@@ -334,7 +334,7 @@ impl Settings {
         let out_text = out.to_string_lossy();
         let mut command: Vec<&str> = RACE.split(' ').collect();
         command.extend(["--device", device, "--out", &out_text, "--json", "--quiet"]);
-        if let Err(problem) = self.child().json(&command) {
+        if let Err(problem) = self.child().json::<Value>(&command) {
             return Ok(Err(problem));
         }
         let path = out.join("history.csv");

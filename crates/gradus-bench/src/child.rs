@@ -1,5 +1,5 @@
 //! This program again, in a process of its own, with a time limit: its memory and its first step are then
-//! those of one measurement alone.
+//! those of one measurement alone, and a driver that crashes takes only that with it.
 
 use std::io::Read;
 use std::path::Path;
@@ -7,12 +7,15 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde::de::DeserializeOwned;
 
 /// How to run it.
-pub(crate) struct Child<'a> {
-    pub(crate) program: &'a Path,
-    pub(crate) limit: Duration,
+#[derive(Clone, Copy, Debug)]
+pub struct Child<'a> {
+    /// The program.
+    pub program: &'a Path,
+    /// When it is ended, done or not.
+    pub limit: Duration,
 }
 
 /// Between two looks at whether it has ended.
@@ -20,7 +23,10 @@ const LOOK: Duration = Duration::from_millis(20);
 
 impl Child<'_> {
     /// The object that it prints on stdout, or why there is none.
-    pub(crate) fn json(&self, arguments: &[&str]) -> Result<Value, String> {
+    ///
+    /// # Errors
+    /// Its error message; the signal that ended it; that it was not done in time.
+    pub fn json<T: DeserializeOwned>(&self, arguments: &[&str]) -> Result<T, String> {
         let failed =
             |error: std::io::Error| format!("cannot run {}: {error}", self.program.display());
         let mut child = Command::new(self.program)
@@ -46,10 +52,11 @@ impl Child<'_> {
         };
         let read = |from: thread::JoinHandle<String>| from.join().unwrap_or_default();
         let (stdout, stderr) = (read(stdout), read(stderr));
-        match serde_json::from_str(&stdout) {
-            Ok(value) if status.success() => Ok(value),
-            _ => Err(last_words(&stderr, status)),
+        if !status.success() {
+            return Err(last_words(&stderr, status));
         }
+        serde_json::from_str(&stdout)
+            .map_err(|error| format!("it printed something else than its result: {error}"))
     }
 }
 
@@ -67,6 +74,18 @@ fn reader(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<String
 
 /// Its error message, or at least how it ended.
 fn last_words(stderr: &str, status: ExitStatus) -> String {
+    #[cfg(unix)]
+    if let Some(signal) = std::os::unix::process::ExitStatusExt::signal(&status) {
+        let name = match signal {
+            4 => " (SIGILL)",
+            6 => " (SIGABRT)",
+            8 => " (SIGFPE)",
+            9 => " (SIGKILL; out of memory?)",
+            11 => " (SIGSEGV)",
+            _ => "",
+        };
+        return format!("it, a driver or a kernel crashed with signal {signal}{name}");
+    }
     let lines = || stderr.lines().filter(|line| !line.trim().is_empty());
     let line = lines()
         .find(|line| line.starts_with("error:") || line.contains("panicked"))
@@ -81,6 +100,7 @@ fn last_words(stderr: &str, status: ExitStatus) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use serde_json::Value;
 
     fn shell(seconds: u64) -> Child<'static> {
         Child {
@@ -91,23 +111,31 @@ mod tests {
 
     #[test]
     fn its_answer_is_read_and_its_failure_told() {
-        let answer = shell(60).json(&["-c", "echo talk >&2; echo '{\"a\": 1}'"]);
+        let run = |script: &str| shell(60).json::<Value>(&["-c", script]);
+        let answer = run("echo talk >&2; echo '{\"a\": 1}'");
         assert_eq!(answer.unwrap()["a"], 1);
-        let problem = shell(60).json(&["-c", "echo 'error: no device' >&2; echo hint >&2; exit 2"]);
+        let problem = run("echo 'error: no device' >&2; echo hint >&2; exit 2");
         assert_eq!(problem.unwrap_err(), "no device");
-        let problem = shell(60).json(&["-c", "kill -9 $$"]).unwrap_err();
-        assert!(problem.contains("signal"), "{problem}");
+        let problem = run("kill -SEGV $$").unwrap_err();
+        assert!(problem.contains("signal 11 (SIGSEGV)"), "{problem}");
+        let problem = run("echo done").unwrap_err();
+        assert!(problem.contains("something else"), "{problem}");
+        // More than a pipe holds.
+        let much = run("printf '\"'; yes x | head -c 300000 | tr -d '\\n'; printf '\"'");
+        assert_eq!(much.unwrap().as_str().map(str::len), Some(150_000));
         let problem = Child {
             program: Path::new("/no/such/program"),
             limit: Duration::from_secs(1),
         };
-        assert!(problem.json(&[]).unwrap_err().contains("/no/such/program"));
+        let problem = problem.json::<Value>(&[]).unwrap_err();
+        assert!(problem.contains("/no/such/program"), "{problem}");
     }
 
     #[test]
     fn it_does_not_outlive_its_limit() {
         let begun = Instant::now();
-        let problem = shell(1).json(&["-c", "exec sleep 600"]).unwrap_err();
+        let problem = shell(1).json::<Value>(&["-c", "exec sleep 600"]);
+        let problem = problem.unwrap_err();
         assert_eq!(problem, "not done after 1 s");
         assert!(begun.elapsed() < Duration::from_secs(60));
     }

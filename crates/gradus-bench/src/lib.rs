@@ -37,6 +37,7 @@ mod process;
 mod statistics;
 pub mod step;
 
+pub use child::Child;
 pub use device_speed::DeviceSpeed;
 pub use gradus_kernels::Precision;
 pub use peaks::Peaks;

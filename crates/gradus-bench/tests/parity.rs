@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use gradus_bench::parity::{Kind, Place, Plant, Report, Settings, Verdict, run};
+use gradus_bench::parity::{Kind, Place, Plant, Report, Settings, Verdict, optimizers, run};
 use gradus_train::{Layers, RunConfig, device};
 
 /// A small model on a few images of 32×32.
@@ -112,6 +112,8 @@ fn stages_norms_losses_and_steps_at_other_weights_agree_too() {
             ("model.dropout", "0.2"),
         ],
         vec![("optimizer", "prodigy"), ("penalty", "l2(lambda=1e-3)")],
+        vec![("optimizer", "sophia(update_interval=2)")],
+        vec![("optimizer", "adahessian")],
     ] {
         let small = [("model.name", "cnn"), ("model.width", "4")];
         let config = config(&[&small[..], &settings].concat());
@@ -172,6 +174,79 @@ fn one_wrong_element_is_found_in_more_than_fifty_operations() {
 }
 
 #[test]
+fn frozen_parameters_stay_and_plateaus_are_followed_through_an_epoch() {
+    let cnn = [("model.name", "cnn"), ("model.width", "4")];
+    let freeze = "[{ name = \"stages.0.0.conv.weight\" }, { name = \"head.*\", after_epochs = 1 }]";
+    // Nine batches of four make an epoch; a tenth of the images validate.
+    let schedule = ("schedule", "plateau(patience=1)");
+    let frozen = config(&[&cnn[..], &[("freeze", freeze)]].concat());
+    let report = compare(&frozen, &["flex", "ndarray"], 10, None);
+    assert_agrees("frozen", &report);
+    let place = |operation: &str, tensor: &str| {
+        let mut places = report.places.iter();
+        places.any(|place| place.operation == operation && place.tensor == tensor)
+    };
+    assert!(place("frozen", "stages.0.0.conv.weight"));
+    assert!(place("update", "head.weight"), "it learns for an epoch");
+
+    let plateau = config(&[&cnn[..], &[schedule]].concat());
+    assert_agrees("plateau", &compare(&plateau, &["flex"], 9, None));
+    let settings = Settings {
+        devices: vec![("flex".to_owned(), device("flex").unwrap().0)],
+        steps: 10,
+        free: false,
+        plant: None,
+    };
+    let error = run(&plateau, plateau.data.open().unwrap(), &settings, |_| {}).unwrap_err();
+    assert!(error.to_string().contains("--steps 9"), "{error}");
+}
+
+#[test]
+fn optimizers_agree_on_given_gradients_and_a_fault_is_named() {
+    let settings = |plant: Option<&str>| optimizers::Settings {
+        devices: (["flex", "ndarray"].iter())
+            .map(|name| ((*name).to_owned(), device(name).unwrap().0))
+            .collect(),
+        steps: 4,
+        optimizers: optimizers::optimizers(
+            "adamw,prodigy,muon,sophia,soap,sgd(momentum=0.9) | sam | ema(0.9)",
+        )
+        .unwrap(),
+        seed: 1,
+        plant: plant.map(|plant| plant.parse().unwrap()),
+    };
+    let report = optimizers::run(&settings(None), |_| {}).unwrap();
+    assert!(report.agree, "{:#?}", report.first_divergence);
+    for row in &report.optimizers {
+        assert_eq!((row.steps, row.against_f64.len()), (4, 2));
+        for worst in &row.against_f64 {
+            assert!(worst.tensors > 0 && worst.share.unwrap() > 0.0, "{worst:?}");
+        }
+    }
+    for (place, step) in [
+        ("update:dense.weight", 2),
+        ("state:table/exp_avg_sq", 3),
+        ("state:conv.bias/1.ema.average", 4),
+    ] {
+        let report = optimizers::run(
+            &settings(Some(&format!("ndarray:{step}:{place}:7:0.1"))),
+            |_| {},
+        );
+        let report = report.unwrap();
+        let out = report.first_divergence.unwrap().what;
+        assert_eq!(
+            (out.device.as_str(), out.step),
+            ("ndarray", step),
+            "{place}"
+        );
+        assert_eq!(format!("{}:{}", out.operation, out.tensor), place);
+    }
+    let nowhere = settings(Some("flex:1:update:dense.wight:7:0.1"));
+    let error = optimizers::run(&nowhere, |_| {}).unwrap_err().to_string();
+    assert!(error.contains("dense.weight"), "{error}");
+}
+
+#[test]
 fn a_divergence_says_who_is_wrong_and_by_how_much() {
     let config = config(&[("model.name", "cnn"), ("model.width", "4")]);
     let plant: Plant = "ndarray:2:conv2d:stages.1.0.conv:1000:0.5".parse().unwrap();
@@ -208,7 +283,13 @@ fn what_cannot_be_compared_is_refused() {
     assert!(try_with(&config, &["flex", "flex"], None).contains("twice"));
     assert!(try_with(&config, &[], None).contains("at least one device"));
     let soap = self::config(&[("model.name", "linear"), ("optimizer", "soap")]);
-    assert!(try_with(&soap, &["flex"], None).contains("eigenvectors"));
+    let words = try_with(&soap, &["flex"], None);
+    assert!(words.contains("--optimizers soap"), "{words}");
+    let wrong = self::config(&[
+        ("model.name", "linear"),
+        ("freeze", "[{ name = \"no.such\" }]"),
+    ]);
+    assert!(try_with(&wrong, &["flex"], None).contains("no.such"));
     let solver = self::config(&[("model.name", "linear"), ("optimizer", "lbfgs")]);
     assert!(try_with(&solver, &["flex"], None).contains("closure solver"));
 }

@@ -1,7 +1,10 @@
 //! `gradus parity`: do two devices compute the same training run, and if not, where do they part?
 
+mod optimizers;
+
 use std::path::PathBuf;
 
+use burn::tensor::Device;
 use clap::Args;
 use gradus_bench::BenchError;
 use gradus_bench::parity::{
@@ -28,6 +31,8 @@ use crate::{bench, data};
 /// tensor that is farther off is named, with the operation that computed it. Beside it each device
 /// trains on its own, and the losses are followed as rounding makes them drift apart.
 ///
+/// With --optimizers only steps of optimizers are compared, each on the same given gradients.
+///
 /// Exit code 0 if all agree, 1 if not.
 #[derive(Args)]
 #[command(allow_negative_numbers = true)]
@@ -36,6 +41,8 @@ Examples:
   gradus parity                                          cnn on flex and ndarray, 20 steps
   gradus parity --devices flex,ndarray,wgpu --model resnet20 --steps 50
   gradus parity --model airnet --width x0.25 --optimizer 'muon(lr=0.02)' --json
+  gradus parity --optimizers all                         every update rule and wrapper, without a model
+  gradus parity --optimizers 'rules,adamw | ema(0.9)' --devices flex,ndarray,wgpu
   gradus parity --plant ndarray:2:conv2d_weight_gradient:stages.0.1.conv.weight:17:0.1")]
 pub(crate) struct ParityArgs {
     /// Where to compute, such as flex,ndarray,wgpu,cuda:1 (see `gradus doctor`)
@@ -52,6 +59,10 @@ pub(crate) struct ParityArgs {
     /// Leave the runs on their own out: a third of the time less
     #[arg(long)]
     lockstep_only: bool,
+    /// Compare the steps of these optimizers instead of a training run, on gradients that are given: all,
+    /// rules, stages, or texts as after --optimizer, separated by commas
+    #[arg(long, value_name = "LIST", conflicts_with_all = OF_A_RUN)]
+    optimizers: Option<String>,
     /// Put a fault into one element of one result, to see that it is found:
     /// DEVICE:STEP:OPERATION:TENSOR:ELEMENT:RELATIVE, relative to the tensor's root mean square
     #[arg(long, value_name = "FAULT")]
@@ -100,6 +111,22 @@ pub(crate) struct ParityArgs {
     #[command(flatten)]
     speech: Speech,
 }
+
+/// Arguments that say what to train.
+const OF_A_RUN: [&str; 12] = [
+    "data",
+    "data_dir",
+    "model",
+    "width",
+    "batch_size",
+    "optimizer",
+    "lr",
+    "loss",
+    "preset",
+    "config",
+    "set",
+    "lockstep_only",
+];
 
 impl ParityArgs {
     /// The run whose steps are compared.
@@ -157,16 +184,22 @@ fn named(error: BenchError) -> anyhow::Error {
     }
 }
 
+fn devices(args: &ParityArgs) -> Result<Vec<(String, Device)>, TrainError> {
+    let names = args.devices.iter().map(|name| name.trim());
+    names
+        .map(|name| Ok((name.to_owned(), device(name)?.0)))
+        .collect()
+}
+
 pub(crate) fn run(args: &ParityArgs) -> Outcome {
+    if let Some(list) = &args.optimizers {
+        return optimizers::run(args, list);
+    }
     if let Some(name) = &args.model {
         ModelConfig::named(name).map_err(usage)?;
     }
     let config = args.config().map_err(usage)?;
-    let mut devices = Vec::new();
-    for name in &args.devices {
-        let (found, _) = device(name.trim()).map_err(usage)?;
-        devices.push((name.trim().to_owned(), found));
-    }
+    let devices = devices(args).map_err(usage)?;
     let data = data::open(&config.data)?;
     let config = fitted(&config, &data).map_err(usage)?;
     let settings = Settings {
@@ -181,13 +214,7 @@ pub(crate) fn run(args: &ParityArgs) -> Outcome {
         compare(&config, data, &settings, |what| output::say(quiet, what)).map_err(named)?;
     let seconds = begun.elapsed().as_secs_f64();
     if args.speech.json {
-        #[derive(Serialize)]
-        struct Found<'a> {
-            #[serde(flatten)]
-            report: &'a Report,
-            seconds: f64,
-        }
-        output::json(&Found {
+        output::json(&Timed {
             report: &report,
             seconds,
         })?;
@@ -198,6 +225,14 @@ pub(crate) fn run(args: &ParityArgs) -> Outcome {
         true => End::Done,
         false => End::Incomplete,
     })
+}
+
+/// A report and how long it took.
+#[derive(Serialize)]
+struct Timed<'a, R> {
+    #[serde(flatten)]
+    report: &'a R,
+    seconds: f64,
 }
 
 fn share(share: Option<f64>) -> String {

@@ -64,6 +64,43 @@ fn a_fault_is_named_and_ends_with_failure() {
 }
 
 #[test]
+fn optimizers_are_compared_without_a_model() {
+    let folder = folder();
+    let command = [
+        "parity",
+        "--optimizers",
+        "lion,sgd | sam",
+        "--steps",
+        "2",
+        "--quiet",
+    ];
+    let found = json(folder.path(), &[&command[..], &["--json"]].concat());
+    assert_eq!(
+        (&found["agree"], &found["steps"]),
+        (&true.into(), &2.into())
+    );
+    assert_eq!(found["first_divergence"], Value::Null);
+    assert_eq!(found["optimizers"][1]["optimizer"], "sgd | sam");
+    assert_eq!(
+        found["optimizers"][1]["against_f64"][1]["device"],
+        "ndarray"
+    );
+    assert!(found["worst"]["share"].as_f64().unwrap() < 1.0);
+
+    let plant = ["--plant", "flex:2:update:dense.bias:3:1"];
+    let table = gradus(folder.path())
+        .args([&command[..], &plant].concat())
+        .assert()
+        .code(1);
+    let table = String::from_utf8(table.get_output().stdout.clone()).unwrap();
+    assert!(
+        table.contains("DIVERGES in step 2: update computes dense.bias"),
+        "{table}"
+    );
+    assert!(table.contains("2 of 2 do not agree"), "{table}");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_before_anything_starts() {
     let folder = folder();
     for (arguments, words) in [
@@ -75,6 +112,20 @@ fn what_makes_no_sense_is_refused_before_anything_starts() {
             "closure solver",
         ),
         (&["--devices", "flex,flex"], "twice"),
+        (&["--optimizers", "adma"], "did you mean"),
+        (&["--optimizers", "lbfgs"], "closure solver"),
+        (&["--optimizers", "adam,"], "expected all"),
+        (&["--optimizers", "all", "--model", "cnn"], "--model"),
+        (&["--optimizers", "lion", "--devices", "nowhere"], "nowhere"),
+        (
+            &[
+                "--optimizers",
+                "lion",
+                "--plant",
+                "flex:1:update:nothing:0:1",
+            ],
+            "nothing",
+        ),
     ] {
         let refused = gradus(folder.path())
             .arg("parity")

@@ -116,12 +116,14 @@ fn spacing(squared: f64, count: usize, dtype: DType) -> f64 {
 /// ĥ of every parameter of `model` that has a gradient in `grads` and is wanted, by name. `loss` gives
 /// the gradients at other weights; it must be the same function at each call.
 ///
-/// Running statistics are afterwards what they were.
+/// Running statistics are afterwards what they were. `spaced_as` is the type whose rounding ε suits; by
+/// default that of the weights.
 pub(crate) fn estimate<M: Module>(
     model: &M,
     grads: &GradientsParams,
     loss: &mut dyn FnMut(&M) -> GradientsParams,
     step: u64,
+    spaced_as: Option<DType>,
     wanted: &dyn Fn(&str) -> Option<Curvature>,
 ) -> HashMap<String, DispatchTensor> {
     let mut survey = Survey {
@@ -135,7 +137,11 @@ pub(crate) fn estimate<M: Module>(
         dtype: DType::F64,
     };
     model.visit(&mut survey);
-    let epsilon = spacing(survey.squared, survey.count, survey.dtype);
+    let epsilon = spacing(
+        survey.squared,
+        survey.count,
+        spaced_as.unwrap_or(survey.dtype),
+    );
     let probes = survey.probes;
     if probes.is_empty() {
         return HashMap::new();

@@ -5,20 +5,33 @@
 //! kernel, instead of a dozen for each parameter. The slots *stay* in flat buffers from step to step
 //! ([`Part`]); they are cut apart only when they are saved, or when other parameters come together.
 //!
+//! Where an operation costs little more than its arithmetic (the backends of the CPU), only small
+//! parameters come together, in buffers that fit a cache; a large one would take longer to copy than to
+//! step. It is moved into the formula, so that operations find its memory theirs and work in place; and
+//! the buffers are shared among threads.
+//!
 //! A rule with sums per parameter has other scalars for each, and runs parameter by parameter.
 
 use crate::execute::{Entry, Totals, beside, device_of};
-use crate::item::{flattened, shaped};
+use crate::item::{Item, flattened, shaped};
 use crate::state::{ParameterState, Part};
 use crate::{MAX_SUMS, Rule, Scope, Slot, Sums};
-use burn::backend::{DispatchTensor, TensorMetadata};
+use burn::backend::{DispatchTensor, DispatchTensorKind, TensorMetadata};
 use burn::tensor::{Device, Tensor};
+use rayon::prelude::*;
 use std::sync::{Arc, Mutex, PoisonError};
+
+/// On the CPU, a parameter of more elements goes by itself.
+const SMALL: usize = 4 * 1024;
+/// On the CPU, elements of a buffer.
+const BUFFER: usize = 32 * 1024;
 
 /// Parameters that go through the formula together.
 pub(crate) struct Bundle {
     /// Their places among the entries.
     members: Vec<usize>,
+    /// Whether any thread may compute.
+    on_host: bool,
     theta: Tensor<1>,
     grad: Tensor<1>,
     slots: Vec<Slot<Tensor<1>>>,
@@ -26,24 +39,36 @@ pub(crate) struct Bundle {
 
 /// Gathers what the fused execution does not take.
 pub(crate) fn gather<R: Rule>(rule: &R, entries: &mut [Entry<'_>], fused: &[bool]) -> Vec<Bundle> {
-    let alone = R::SUMS.count > 0 && R::SUMS.scope == Scope::Parameter;
-    let mut bundles: Vec<(Key, Vec<usize>)> = Vec::new();
+    let apart = R::SUMS.count > 0 && R::SUMS.scope == Scope::Parameter;
+    let mut bundles: Vec<(Key, usize, Vec<usize>)> = Vec::new();
     for (index, (item, state)) in entries.iter().enumerate() {
         if fused[index] {
             continue;
         }
-        let key = Key::of(&item.theta(), state);
-        match bundles
-            .iter_mut()
-            .find(|(other, _)| !alone && *other == key)
-        {
-            Some((_, members)) => members.push(index),
-            None => bundles.push((key, vec![index])),
+        let theta = item.theta();
+        let key = Key::of(&theta, state);
+        let elements = item.shape.iter().product::<usize>();
+        let most = match launches_are_dear(&theta, &key.device) {
+            true => usize::MAX,
+            false if elements > SMALL => 0,
+            false => BUFFER,
+        };
+        match bundles.iter_mut().find(|(other, size, _)| {
+            !apart && size.saturating_add(elements) <= most && *other == key
+        }) {
+            Some((_, size, members)) => {
+                *size += elements;
+                members.push(index);
+            }
+            None => bundles.push((key, elements, vec![index])),
         }
     }
     bundles
         .into_iter()
-        .map(|(_, members)| {
+        .map(|(_, _, members)| {
+            if let [member] = members[..] {
+                return lone(rule, &mut entries[member], member);
+            }
             let vectors = |of: &dyn Fn(&Entry<'_>) -> DispatchTensor| {
                 let parts = members.iter().map(|&index| {
                     let entry = &entries[index];
@@ -55,6 +80,7 @@ pub(crate) fn gather<R: Rule>(rule: &R, entries: &mut [Entry<'_>], fused: &[bool
             let grad = vectors(&|(item, _)| item.grad.clone());
             let slots = slots(rule, entries, &members);
             Bundle {
+                on_host: is_on_host(&entries[members[0]].0.theta()),
                 members,
                 theta,
                 grad,
@@ -62,6 +88,53 @@ pub(crate) fn gather<R: Rule>(rule: &R, entries: &mut [Entry<'_>], fused: &[bool
             }
         })
         .collect()
+}
+
+/// A parameter by itself. Its tensors are moved here: what nobody else holds is changed in place.
+fn lone<R: Rule>(rule: &R, (item, state): &mut Entry<'_>, member: usize) -> Bundle {
+    let rank = item.shape.len();
+    state.follow(&item.theta());
+    start(rule, item, state);
+    let slots = std::mem::take(&mut state.slots).into_iter();
+    let grad = flattened(item.grad.clone(), rank);
+    let theta = item.take_theta();
+    Bundle {
+        members: vec![member],
+        on_host: is_on_host(&theta),
+        theta: flattened(theta, rank),
+        grad,
+        slots: slots.map(|slot| Slot::new(flattened(slot, rank))).collect(),
+    }
+}
+
+/// Makes the slots of a parameter before its first step.
+fn start<R: Rule>(rule: &R, item: &Item, state: &mut ParameterState) {
+    if state.slots.is_empty() {
+        let zeros = flattened(item.theta(), item.shape.len()).zeros_like();
+        let zeros = shaped(zeros, &item.info.shape);
+        state.slots = vec![zeros; rule.slots().len()];
+    }
+}
+
+/// Whether the tensor is in the memory of the host, and its operations run on the thread that asks.
+fn is_on_host(tensor: &DispatchTensor) -> bool {
+    match &tensor.kind {
+        #[cfg(feature = "flex")]
+        DispatchTensorKind::Flex(_) => true,
+        #[cfg(feature = "ndarray")]
+        DispatchTensorKind::NdArray(_) => true,
+        #[allow(unreachable_patterns, reason = "in a build for the host alone")]
+        _ => false,
+    }
+}
+
+/// Whether to begin an operation costs as much as to compute it for a hundred thousand elements.
+fn launches_are_dear(tensor: &DispatchTensor, _device: &Device) -> bool {
+    #[cfg(feature = "cpu")]
+    if *_device == Device::cpu() {
+        return false;
+    }
+    !is_on_host(tensor)
 }
 
 /// What parameters must have in common to share a buffer.
@@ -117,12 +190,7 @@ fn slots<R: Rule>(rule: &R, entries: &mut [Entry<'_>], members: &[usize]) -> Vec
     for &member in members {
         let (item, state) = &mut entries[member];
         state.follow(&item.theta());
-        if state.slots.is_empty() {
-            let rank = item.shape.len();
-            let zeros = flattened(item.theta(), rank).zeros_like();
-            let zeros = shaped(zeros, &item.info.shape);
-            state.slots = vec![zeros; rule.slots().len()];
-        }
+        start(rule, item, state);
     }
     (0..rule.slots().len())
         .map(|slot| {
@@ -174,14 +242,23 @@ pub(crate) fn update<R: Rule>(
     bundles: Vec<Bundle>,
     entries: &mut [Entry<'_>],
 ) {
-    for bundle in bundles {
+    let formula = |bundle: Bundle| {
         let Bundle {
             members,
             theta,
             grad,
             mut slots,
+            ..
         } = bundle;
         let theta = rule.update(&scalars[members[0]], theta, grad, &mut slots);
+        (members, theta, slots)
+    };
+    let shared = bundles.len() > 1 && bundles.iter().all(|bundle| bundle.on_host);
+    let done: Vec<_> = match shared {
+        true => bundles.into_par_iter().map(formula).collect(),
+        false => bundles.into_iter().map(formula).collect(),
+    };
+    for (members, theta, mut slots) in done {
         let slots = slots.iter_mut().map(Slot::take);
         if let [member] = members.as_slice() {
             let (item, state) = &mut entries[*member];

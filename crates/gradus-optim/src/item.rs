@@ -60,6 +60,15 @@ impl Item {
         }
     }
 
+    /// θ for changing, to be followed by [`set_theta`](Self::set_theta): until then the gradient stands in
+    /// its place, so that who has this tensor has it to himself. A weight inside its module stays there.
+    pub(crate) fn take_theta(&mut self) -> DispatchTensor {
+        match &mut self.weight {
+            Weight::Out(theta) => std::mem::replace(theta, self.grad.clone()),
+            Weight::In(resident) => fused::view(resident),
+        }
+    }
+
     /// θ as it is now, for keeping.
     pub(crate) fn kept_theta(&self) -> DispatchTensor {
         match &self.weight {

@@ -12,6 +12,7 @@ use crate::{Curvature, OptimError, OptimizerConfig, Rule, saved};
 use burn::backend::DispatchTensor;
 use burn::module::Module;
 use burn::optim::GradientsParams;
+use burn::tensor::DType;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
@@ -64,6 +65,8 @@ pub struct ModelOptimizer {
     stages: Vec<(Stage, StageState)>,
     steps: u64,
     last_norm: Option<GlobalNorm>,
+    /// The type for whose rounding differences of gradients are spaced, if not that of the weights.
+    spacing: Option<DType>,
     roster: Roster,
 }
 
@@ -114,6 +117,7 @@ impl ModelOptimizer {
             stages: Vec::new(),
             steps: 0,
             last_norm: None,
+            spacing: None,
             roster: Roster::default(),
         }
     }
@@ -315,7 +319,7 @@ impl ModelOptimizer {
         };
         let loss = asked(loss, rule);
         let wanted = |name: &str| due.get(name).map(|(_, curvature)| *curvature);
-        estimate(model, grads, loss, self.steps, &wanted)
+        estimate(model, grads, loss, self.steps, self.spacing, &wanted)
             .into_iter()
             .filter_map(|(name, h)| {
                 let slot = due.get(&name)?.1.slot;
@@ -371,6 +375,13 @@ impl ModelOptimizer {
         for cohort in &mut self.cohorts.all {
             cohort.set_momentum(momentum);
         }
+    }
+
+    /// Takes differences of gradients (Sophia, AdaHessian) over the distance that suits weights of type
+    /// `dtype`, whatever the type of the model's: so that a run in f64 does what a run in f32 does, but
+    /// for rounding. By default the distance is that of the weights' own [type](crate::curvature).
+    pub fn set_spacing(&mut self, dtype: DType) {
+        self.spacing = Some(dtype);
     }
 
     /// The model to be used (validated, saved, deployed), where it differs from the one being trained:

@@ -38,7 +38,7 @@ impl FreezeConfig {
 
 /// `model` as it is trained in the epoch after `epoch` others: without gradients for what is frozen by
 /// then.
-pub(crate) fn apply<M: Module>(config: &RunConfig, epoch: usize, model: M) -> M {
+pub fn apply<M: Module>(config: &RunConfig, epoch: usize, model: M) -> M {
     let frozen: Vec<&FreezeConfig> = due(config, epoch).collect();
     if frozen.is_empty() {
         return model;
@@ -79,8 +79,11 @@ pub(crate) fn keep<M: Module>(
     weights::restore(averaged, tensors)
 }
 
-/// Checks that each entry names a parameter of `model`.
-pub(crate) fn check<M: Module>(config: &RunConfig, model: &M) -> Result<(), TrainError> {
+/// Checks that each entry names a parameter of `model` that is trained.
+///
+/// # Errors
+/// [`TrainError::Config`] with the entry that names none.
+pub fn check<M: Module>(config: &RunConfig, model: &M) -> Result<(), TrainError> {
     if config.freeze.is_empty() {
         return Ok(());
     }

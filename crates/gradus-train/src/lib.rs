@@ -42,7 +42,7 @@ mod averaged;
 mod close;
 mod error;
 mod finish;
-mod freeze;
+pub mod freeze;
 mod guard;
 mod layers;
 mod precision;

@@ -13,16 +13,16 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
 
-use burn::tensor::DType;
 use gradus_kernels::trace::{Listener, Seen, listening};
 use gradus_nn::Summary;
 use gradus_train::weights::{NamedTensors, collect_trainable};
 
+use super::moves::{fate, moves};
 use super::names::{Calls, names, tensor};
 use super::report::{BEFORE, Kind, Place, Plant};
-use super::side::{Feed, Side, State, wide};
-use super::slots::Slots;
-use super::yardstick::{NUDGE, Yardstick};
+use super::side::{Feed, Side, State};
+use super::tensors::{each, rounded, wide};
+use super::yardstick::{Yardstick, nudged};
 use crate::BenchError;
 
 /// Sums of Burn's own operations: as many terms as a small image batch has positions.
@@ -125,59 +125,6 @@ fn places(found: &[(Key, Yardstick)], summary: &Summary) -> Vec<Place> {
         .collect()
 }
 
-fn as_f32(data: &burn::tensor::TensorData) -> burn::tensor::TensorData {
-    data.clone().convert_dtype(DType::F32)
-}
-
-fn rounded(tensors: NamedTensors) -> NamedTensors {
-    let narrow = |(name, data)| (name, as_f32(&data));
-    tensors.into_iter().map(narrow).collect()
-}
-
-/// +1 or −1 by a hash of the place, so that neighbours move independently.
-fn sign(place: usize) -> f64 {
-    let mixed = (place as u64 ^ 0x9E37_79B9_7F4A_7C15).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-    match (mixed >> 37) & 1 {
-        0 => 1.0,
-        _ => -1.0,
-    }
-}
-
-/// What becomes of a tensor of the model in a step.
-fn fate(name: &str, trained: &BTreeSet<String>) -> &'static str {
-    if trained.contains(name) {
-        "update"
-    } else if name.ends_with("running_mean") || name.ends_with("running_var") {
-        "running_statistics"
-    } else {
-        "frozen"
-    }
-}
-
-/// What a step of the f64 run leaves behind: weights and slots.
-struct Moved {
-    weights: NamedTensors,
-    slots: Slots,
-}
-
-fn moved(side: &Side<'_>) -> Result<Moved, BenchError> {
-    Ok(Moved {
-        weights: side.weights(),
-        slots: side.slots()?,
-    })
-}
-
-/// The largest difference of each element from what `here` is.
-fn sensitivity(here: &[f64], others: [Option<Vec<f64>>; 2]) -> Vec<f64> {
-    let mut found = vec![0.0f64; here.len()];
-    for other in others.into_iter().flatten() {
-        for ((found, here), other) in found.iter_mut().zip(here).zip(&other) {
-            *found = found.max((here - other).abs());
-        }
-    }
-    found
-}
-
 /// One step of the f64 run from `state`.
 pub(super) fn expect<'a>(
     mut side: Side<'a>,
@@ -195,30 +142,19 @@ pub(super) fn expect<'a>(
         recorder.borrow_mut().pass += 1;
         listening(recorder.clone(), run);
     });
-    let after = moved(&side)?;
+    let after = side.state()?;
     let trained: BTreeSet<String> = collect_trainable(&side.model).into_keys().collect();
 
     // The same step from gradients and slots that are nudged against each other, both ways.
-    let mut nudged = Vec::new();
-    for way in [NUDGE, -NUDGE] {
-        let state = State {
-            weights: state.weights.clone(),
-            slots: state.slots.map(|place, x| x * (1.0 - way * sign(place))),
-        };
-        side.load(&state)?;
-        let gradients = (gradients.iter())
-            .map(|(name, data)| {
-                let values: Vec<f64> = (data.iter::<f64>().enumerate())
-                    .map(|(place, x)| x * (1.0 + way * sign(place)))
-                    .collect();
-                let shape = data.shape().to_vec();
-                (name.clone(), burn::tensor::TensorData::new(values, shape))
-            })
-            .collect();
-        let gradients = side.gradients(&gradients);
+    let mut others = Vec::new();
+    for way in [1.0, -1.0] {
+        side.load(&state.nudged(-way))?;
+        let gradients = side.gradients(&each(&gradients, |values| nudged(values, way)));
+        side.way = way;
         side = side.update(feed, gradients, &mut |run| run());
-        nudged.push(moved(&side)?);
+        others.push(side.state()?);
     }
+    side.way = 0.0;
 
     let mut known = Recorder::default();
     std::mem::swap(&mut known, &mut recorder.borrow_mut());
@@ -237,10 +173,7 @@ pub(super) fn expect<'a>(
         by_place: HashMap::new(),
         gradients,
         loss,
-        next: State {
-            weights: rounded(after.weights.clone()),
-            slots: after.slots.map(|_, x| f64::from(x as f32)),
-        },
+        next: after.rounded(),
     };
     let yardstick = Yardstick::of_sizes(vec![loss], vec![loss.abs()], LONG);
     expected.add(Place::new("loss", "total"), yardstick);
@@ -250,37 +183,8 @@ pub(super) fn expect<'a>(
         let yardstick = Yardstick::of_sizes(values, sizes, LONG);
         expected.add(Place::new("gradient", name), yardstick);
     }
-    for (name, data) in &after.weights {
-        let values = wide(data);
-        let old = state.weights.get(name).map(wide).unwrap_or_default();
-        let operation = fate(name, &trained);
-        if operation != "update" {
-            let sizes = (values.iter().zip(&old))
-                .map(|(a, b)| a.abs() + b.abs())
-                .collect();
-            let yardstick = Yardstick::of_sizes(values, sizes, 1);
-            expected.add(Place::new(operation, name), yardstick);
-            continue;
-        }
-        let others = [0, 1].map(|way: usize| {
-            let moved: Option<&Moved> = nudged.get(way);
-            moved.and_then(|moved| moved.weights.get(name)).map(wide)
-        });
-        let sensitivity = sensitivity(&values, others);
-        let yardstick = Yardstick::of_step(values, &old, &sensitivity);
-        expected.add(Place::new(operation, name), yardstick);
-    }
-    for (name, values) in after.slots.values() {
-        let others = [0, 1].map(|way: usize| {
-            let moved: Option<&Moved> = nudged.get(way);
-            moved
-                .and_then(|moved| moved.slots.get(name))
-                .map(<[f64]>::to_vec)
-        });
-        let sensitivity = sensitivity(values, others);
-        let old = state.slots.get(name).unwrap_or_default();
-        let yardstick = Yardstick::of_step(values.to_vec(), old, &sensitivity);
-        expected.add(Place::new("state", name), yardstick);
+    for (place, yardstick) in moves(state, &after, &others, &trained) {
+        expected.add(place, yardstick);
     }
     Ok((side, expected))
 }

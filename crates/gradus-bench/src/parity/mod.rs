@@ -14,10 +14,13 @@
 //! The f64 run is Burn's own operations on `flex` in f64, independent of our kernels, which are for f32.
 
 mod lockstep;
+mod moves;
 mod names;
+pub mod optimizers;
 mod report;
 mod side;
 mod slots;
+mod tensors;
 mod yardstick;
 
 use std::rc::Rc;
@@ -36,7 +39,7 @@ pub use report::{Divergence, Drift, Free, Kind, Place, Plant, Report, SideError,
 use crate::BenchError;
 use lockstep::{expect, follow};
 use report::Tally;
-use side::{Batches, Feed, Side, State};
+use side::{Batches, Feed, Side};
 
 /// What is to be compared.
 #[derive(Clone, Debug)]
@@ -51,64 +54,42 @@ pub struct Settings {
     pub plant: Option<Plant>,
 }
 
-/// Rules whose step in f64 says nothing about that in f32.
-const INCOMPARABLE: [(&str, &str); 4] = [
-    ("sophia", BY_DIFFERENCES),
-    ("adahessian", BY_DIFFERENCES),
-    ("shampoo", BY_EIGENVECTORS),
-    ("soap", BY_EIGENVECTORS),
-];
-const BY_DIFFERENCES: &str = "it estimates curvature by differences of gradients, over a distance that \
-                              depends on the type of float, so that f64 looks elsewhere than f32";
-const BY_EIGENVECTORS: &str = "it decomposes matrices of which the smallest eigenvalues are rounding, so \
-                               that their eigenvectors in f32 and in f64 have nothing in common";
+/// Rules that decompose matrices.
+const OF_EIGENVECTORS: [&str; 2] = ["shampoo", "soap"];
 
-impl Settings {
-    fn check(&self, config: &RunConfig) -> Result<(), BenchError> {
-        let problem = |text: String| Err(BenchError::Settings(text));
-        if self.devices.is_empty() {
-            return problem("expected at least one device to compare with the f64 run".to_owned());
-        }
-        for (place, (name, _)) in self.devices.iter().enumerate() {
-            if self.devices[..place].iter().any(|(other, _)| other == name) {
-                return problem(format!("the device {name} is named twice"));
-            }
-        }
-        if !(1..=100_000).contains(&self.steps) {
-            let steps = self.steps;
-            return problem(format!(
-                "the number of steps is {steps}, but must be 1 to 100000"
-            ));
-        }
-        if config.precision != Precision::F32 {
-            return problem(format!(
-                "parity compares f32 with f64; leave the precision at f32, found {}",
-                config.precision
-            ));
-        }
-        let optimizer = config.optimizer.to_string();
-        for (rule, why) in INCOMPARABLE {
-            if optimizer.contains(rule) {
-                return problem(format!("parity cannot follow {rule}: {why}"));
-            }
-        }
-        let Some(plant) = &self.plant else {
-            return Ok(());
-        };
-        if !self.devices.iter().any(|(name, _)| *name == plant.device) {
-            return problem(format!(
-                "the plant is for {}, which is not compared",
-                plant.device
-            ));
-        }
-        if !(1..=self.steps).contains(&plant.step) {
-            return problem(format!(
-                "the plant is for step {} of {}",
-                plant.step, self.steps
-            ));
-        }
-        Ok(())
+/// Checks what is to be compared.
+fn check(
+    devices: &[(String, Device)],
+    steps: usize,
+    plant: Option<&Plant>,
+) -> Result<(), BenchError> {
+    let problem = |text: String| Err(BenchError::Settings(text));
+    if devices.is_empty() {
+        return problem("expected at least one device to compare with the f64 run".to_owned());
     }
+    for (place, (name, _)) in devices.iter().enumerate() {
+        if devices[..place].iter().any(|(other, _)| other == name) {
+            return problem(format!("the device {name} is named twice"));
+        }
+    }
+    if !(1..=100_000).contains(&steps) {
+        return problem(format!(
+            "the number of steps is {steps}, but must be 1 to 100000"
+        ));
+    }
+    let Some(plant) = plant else {
+        return Ok(());
+    };
+    if !devices.iter().any(|(name, _)| *name == plant.device) {
+        return problem(format!(
+            "the plant is for {}, which is not compared",
+            plant.device
+        ));
+    }
+    if !(1..=steps).contains(&plant.step) {
+        return problem(format!("the plant is for step {} of {steps}", plant.step));
+    }
+    Ok(())
 }
 
 /// A run on its own.
@@ -138,7 +119,24 @@ pub fn run(
     settings: &Settings,
     say: impl FnMut(&str),
 ) -> Result<Report, BenchError> {
-    settings.check(config)?;
+    check(&settings.devices, settings.steps, settings.plant.as_ref())?;
+    if config.precision != Precision::F32 {
+        return Err(BenchError::Settings(format!(
+            "parity compares f32 with f64; leave the precision at f32, found {}",
+            config.precision
+        )));
+    }
+    let optimizer = config.optimizer.to_string();
+    if let Some(rule) = OF_EIGENVECTORS
+        .iter()
+        .find(|rule| optimizer.contains(**rule))
+    {
+        return Err(BenchError::Settings(format!(
+            "parity cannot follow {rule} in a model: it decomposes matrices whose smallest eigenvalues are \
+             rounding, so that their eigenvectors in f32 and in f64 have nothing in common; \
+             `gradus parity --optimizers {rule}` compares its steps on gradients of full rank"
+        )));
+    }
     Precision::F32.during(|| run_so(config, data, settings, say))
 }
 
@@ -163,16 +161,21 @@ fn run_so(
     let per_epoch = (batches.per_epoch() / accumulation).max(1) as u64;
     let total = config.epochs as u64 * per_epoch;
     let base_lr = config.optimizer.lr();
+    let of_epoch = batches.per_epoch().max(1);
+    if config.schedule.needs_metric() && settings.steps > of_epoch {
+        return Err(BenchError::Settings(format!(
+            "a plateau looks at the validation set at the end of each epoch, and parity does not validate: \
+             it follows this schedule for the {of_epoch} steps of the first epoch; give --steps {of_epoch}, \
+             or another schedule"
+        )));
+    }
 
     let flex = Device::flex();
     let mut exact = Side::new(&config, &flex, DType::F64, total)?;
     let mut state = {
         let mut first = Side::new(&config, &flex, DType::F32, total)?;
         first.prepare(batches.sample()?);
-        State {
-            weights: first.weights(),
-            slots: first.slots()?,
-        }
+        first.state()?
     };
     let names: Vec<String> = settings
         .devices
@@ -217,6 +220,14 @@ fn run_so(
                 .schedule
                 .rate(clock, base_lr, &PlateauState::default()),
         };
+        let epoch = done as usize / of_epoch;
+        exact.enter(epoch);
+        for side in &mut sides {
+            side.enter(epoch);
+        }
+        for loose in &mut loose {
+            loose.side.enter(epoch);
+        }
         let (side, expected) = expect(exact, &state, &feed, &summary)?;
         exact = side;
         if !expected.loss.is_finite() {
@@ -259,10 +270,7 @@ fn run_so(
         if tally.first.is_some() {
             break;
         }
-        state = State {
-            weights: expected.next.weights.clone(),
-            slots: expected.next.slots.clone(),
-        };
+        state = expected.next.clone();
     }
     if let (Some(plant), false) = (&settings.plant, planted) {
         return Err(unknown_place(plant, &places));

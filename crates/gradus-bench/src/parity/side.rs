@@ -2,24 +2,43 @@
 
 use std::sync::Arc;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
-use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use burn::tensor::{DType, Device, Int, Tensor};
 use gradus_data::{Batch, Images, Layout, Loader, LoaderConfig, Normalization, epoch_order};
 use gradus_nn::{AnyModel, Classifier, Mode};
-use gradus_optim::{ModelOptimizer, Rate};
+use gradus_optim::{ModelOptimizer, OptimizerConfig, Rate, RuleConfig};
 use gradus_train::evaluate::{inputs, targets, values};
 use gradus_train::weights::{NamedTensors, collect};
-use gradus_train::{RunConfig, TrainError};
+use gradus_train::{RunConfig, TrainError, freeze};
 
 use super::slots::Slots;
+use super::tensors::{by_name, by_parameter, each, rounded, with_weights};
+use super::yardstick::{nudge, nudged};
 use crate::BenchError;
 
-/// Weights, running statistics and optimizer state, as numbers of f32.
+/// Weights, running statistics and optimizer state.
 #[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) weights: NamedTensors,
     pub(super) slots: Slots,
+}
+
+impl State {
+    /// As f32 has it.
+    pub(super) fn rounded(&self) -> Self {
+        Self {
+            weights: rounded(self.weights.clone()),
+            slots: self.slots.map(|_, x| f64::from(x as f32)),
+        }
+    }
+
+    /// With slots that are moved a little.
+    pub(super) fn nudged(&self, way: f64) -> Self {
+        Self {
+            weights: self.weights.clone(),
+            slots: self.slots.map(|place, x| x * nudge(place, way)),
+        }
+    }
 }
 
 /// What a step is fed with.
@@ -37,6 +56,8 @@ pub(super) struct Side<'a> {
     pub(super) model: AnyModel,
     optimizer: ModelOptimizer,
     steps: u64,
+    /// Which way gradients at other weights are moved; 0 for not.
+    pub(super) way: f64,
 }
 
 /// The images and labels of a step on a device.
@@ -55,6 +76,7 @@ impl<'a> Side<'a> {
     ) -> Result<Self, BenchError> {
         let device = device.clone().autodiff();
         let model = config.model.as_ref().ok_or_else(no_model)?.init(&device)?;
+        freeze::check(config, &model)?;
         Ok(Self {
             optimizer: optimizer(config, steps)?,
             config,
@@ -62,6 +84,7 @@ impl<'a> Side<'a> {
             dtype,
             model,
             steps,
+            way: 0.0,
         })
     }
 
@@ -69,6 +92,13 @@ impl<'a> Side<'a> {
     pub(super) fn prepare(&mut self, mut sample: Batch) {
         let x = inputs(&mut sample, &self.device);
         self.model = self.model.clone().prepare(x);
+    }
+
+    /// Begins a step of this epoch: some parameters may learn no more.
+    pub(super) fn enter(&mut self, epoch: usize) {
+        if !self.config.freeze.is_empty() {
+            self.model = freeze::apply(self.config, epoch, self.model.clone());
+        }
     }
 
     /// Takes a state up.
@@ -83,6 +113,14 @@ impl<'a> Side<'a> {
     /// The state of the optimizer.
     pub(super) fn slots(&self) -> Result<Slots, BenchError> {
         Slots::read(&self.optimizer.save()?)
+    }
+
+    /// Where the side stands.
+    pub(super) fn state(&self) -> Result<State, BenchError> {
+        Ok(State {
+            weights: self.weights(),
+            slots: self.slots()?,
+        })
     }
 
     /// All weights and running statistics.
@@ -121,10 +159,17 @@ impl<'a> Side<'a> {
         self.model = if self.optimizer.needs_closure() {
             let (at, config) = (self.example(feed), self.config);
             let mode = feed.mode.without_statistics();
+            // By turns this way and the other, or differences of two would not move.
+            let (mut way, dtype) = (self.way, self.dtype);
             let mut elsewhere = |model: &AnyModel| {
                 let mut found = GradientsParams::new();
                 around(&mut || found = gradients_at(config, model, &at, mode).1);
-                found
+                if way == 0.0 {
+                    return found;
+                }
+                let moved = each(&by_name(model, &found), |values| nudged(values, way));
+                way = -way;
+                by_parameter(model, &moved, dtype)
             };
             let optimizer = &mut self.optimizer;
             optimizer.step_with(lr, self.model, gradients, &mut elsewhere)
@@ -136,25 +181,12 @@ impl<'a> Side<'a> {
 
     /// The gradients by parameter name.
     pub(super) fn named(&self, gradients: &GradientsParams) -> NamedTensors {
-        let mut named = Named {
-            path: Vec::new(),
-            gradients,
-            found: NamedTensors::new(),
-        };
-        self.model.visit(&mut named);
-        named.found
+        by_name(&self.model, gradients)
     }
 
     /// Gradients from numbers, for the parameters of this side's model.
     pub(super) fn gradients(&self, named: &NamedTensors) -> GradientsParams {
-        let mut registered = Registered {
-            path: Vec::new(),
-            named,
-            dtype: self.dtype,
-            found: GradientsParams::new(),
-        };
-        self.model.visit(&mut registered);
-        registered.found
+        by_parameter(&self.model, named, self.dtype)
     }
 }
 
@@ -164,13 +196,25 @@ fn no_model() -> BenchError {
 
 fn optimizer(config: &RunConfig, steps: u64) -> Result<ModelOptimizer, BenchError> {
     match config.optimizer.rule() {
-        Some(rule) => Ok(ModelOptimizer::new(&rule.clone().for_steps(steps))?),
+        Some(rule) => following(&rule.clone().for_steps(steps)),
         None => Err(BenchError::Settings(format!(
             "parity follows update rules, and {} is a closure solver, which looks at a batch as often as \
              it likes; give --optimizer 'sgd(lr=0.1)', say",
             config.optimizer
         ))),
     }
+}
+
+/// An optimizer that does in f64 what it does in f32.
+pub(super) fn following(config: &OptimizerConfig) -> Result<ModelOptimizer, BenchError> {
+    let mut config = config.clone();
+    if let RuleConfig::Adafactor(rule) = &mut config.rule {
+        // By default a bound that depends on the type.
+        rule.eps.0.get_or_insert(f64::from(f32::EPSILON));
+    }
+    let mut optimizer = ModelOptimizer::new(&config)?;
+    optimizer.set_spacing(DType::F32);
+    Ok(optimizer)
 }
 
 /// The loss and its gradients.
@@ -188,82 +232,6 @@ fn gradients_at(
     }
     let value = loss.clone().detach();
     (value, GradientsParams::from_grads(loss.backward(), model))
-}
-
-/// `model` with every float tensor replaced, in this type.
-fn with_weights(model: AnyModel, weights: &NamedTensors, dtype: DType) -> AnyModel {
-    struct Set<'a> {
-        path: Vec<String>,
-        weights: &'a NamedTensors,
-        dtype: DType,
-    }
-    impl ModuleMapper for Set<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let Some(data) = self.weights.get(&self.path.join(".")) else {
-                return param;
-            };
-            let data = data.clone().convert_dtype(self.dtype);
-            param.map(|old| {
-                let (device, tracked) = (old.device(), old.is_require_grad());
-                Tensor::from_data(data, (&device, self.dtype)).set_require_grad(tracked)
-            })
-        }
-    }
-    model.map(&mut Set {
-        path: Vec::new(),
-        weights,
-        dtype,
-    })
-}
-
-struct Named<'a> {
-    path: Vec<String>,
-    gradients: &'a GradientsParams,
-    found: NamedTensors,
-}
-
-impl ModuleVisitor for Named<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            self.found.insert(self.path.join("."), gradient.into_data());
-        }
-    }
-}
-
-struct Registered<'a> {
-    path: Vec<String>,
-    named: &'a NamedTensors,
-    dtype: DType,
-    found: GradientsParams,
-}
-
-impl ModuleVisitor for Registered<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(data) = self.named.get(&self.path.join(".")) {
-            let device = param.val().inner().device();
-            let data = data.clone().convert_dtype(self.dtype);
-            let gradient = Tensor::<D>::from_data(data, (&device, self.dtype));
-            self.found.register(param.id, gradient);
-        }
-    }
 }
 
 /// The batches of a run, epoch after epoch.
@@ -355,9 +323,4 @@ impl Batches {
 
 fn empty() -> BenchError {
     BenchError::Train(TrainError::Empty("the training set is empty".to_owned()))
-}
-
-/// The numbers of a tensor.
-pub(super) fn wide(data: &TensorData) -> Vec<f64> {
-    data.iter::<f64>().collect()
 }

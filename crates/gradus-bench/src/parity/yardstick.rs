@@ -22,7 +22,33 @@ const FORMULA: usize = 16;
 /// A step that is out by more than so many tolerances is not rounding.
 const CERTAIN: f64 = 8.0;
 /// By how many roundings gradients and slots are moved.
-pub(super) const NUDGE: f64 = 4.0 * ROUNDOFF;
+const NUDGE: f64 = 4.0 * ROUNDOFF;
+
+/// The factor by which the number at `place` is moved, up or down as a hash of the place has it, so that
+/// neighbours move independently; `way` is 1 or −1.
+pub(super) fn nudge(place: usize, way: f64) -> f64 {
+    let mixed = (place as u64 ^ 0x9E37_79B9_7F4A_7C15).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let up = (mixed >> 37) & 1 == 0;
+    1.0 + if up { way } else { -way } * NUDGE
+}
+
+/// Numbers, each moved a little.
+pub(super) fn nudged(values: &[f64], way: f64) -> Vec<f64> {
+    let moved = values.iter().enumerate();
+    moved.map(|(place, x)| x * nudge(place, way)).collect()
+}
+
+/// The largest difference of each element of `here` from those of runs that were nudged; one that is
+/// missing tells nothing.
+pub(super) fn sensitivity(here: &[f64], others: [Option<Vec<f64>>; 2]) -> Vec<f64> {
+    let mut found = vec![0.0f64; here.len()];
+    for other in others.into_iter().flatten() {
+        for ((found, here), other) in found.iter_mut().zip(here).zip(&other) {
+            *found = found.max((here - other).abs());
+        }
+    }
+    found
+}
 
 /// What a tensor should be, and how far from it is still rounding.
 #[derive(Clone, Debug)]

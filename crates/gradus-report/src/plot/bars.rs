@@ -66,7 +66,11 @@ impl Bars {
         let (row, font) = if n <= 25 { (24.0, 12.0) } else { (16.0, 10.5) };
         let per_column = n.div_ceil(columns).max(1);
         let (column, space) = (if columns == 1 { 520.0 } else { 330.0 }, 28.0);
-        let longest = if columns == 1 { 190.0 } else { 110.0 };
+        let longest = match columns {
+            1 => 320.0,
+            2 => 280.0,
+            _ => 110.0,
+        };
         let head = if self.reference.is_some() { 20.0 } else { 0.0 };
 
         let widest = |texts: &mut dyn Iterator<Item = f64>| texts.fold(0.0, f64::max);
@@ -83,7 +87,9 @@ impl Bars {
                 .map(|b| text_width(&b.text, font, Weight::Regular)),
         );
         let names = names.min(longest) + 10.0;
-        let track = column - names - numbers - 10.0;
+        // Long names widen the figure, not shorten the bars.
+        let track = (column - names - numbers - 10.0).max(150.0);
+        let column = names + track + numbers + 10.0;
 
         let width = columns as f64 * (column + space) - space;
         let height = head + per_column as f64 * row + 2.0;
@@ -125,5 +131,28 @@ impl Bars {
             }
         }
         Figure::new(&self.name, &self.title, scene).caption(&self.caption)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::draw::Theme;
+
+    #[test]
+    fn long_names_are_written_out_up_to_sixty_bars() {
+        let name = "airnet 32,64,64 · 128 · flex, torch channels_last";
+        for count in [3, 40] {
+            let bar = |i: usize| Bar {
+                label: format!("{name} {i}"),
+                value: 0.5,
+                text: "12345".to_owned(),
+                tip: String::new(),
+            };
+            let bars = Bars::new("bars", "Bars", (0..count).map(bar).collect());
+            let svg = bars.figure().svg(Theme::Light);
+            assert_eq!(svg.matches(name).count(), count);
+            assert!(!svg.contains('…'));
+        }
     }
 }
