@@ -40,7 +40,7 @@ Examples:
   gradus train --optimizer 'adamw(lr=3e-3)' --schedule cosine --epochs 20
   gradus train --config runs/first/config.toml --seed 7 --set data.augmentation.flip=random
   gradus train --resume last --out runs/first         go on after an interruption
-  mpirun -n 4 gradus train --batch-size 128           four processes: what --batch-size 512 does alone
+  mpirun -n 4 gradus train --batch-size 128           four processes, as --batch-size 512 in one
   gradus train --overfit 20 --epochs 50               can it learn 20 images by heart?")]
 pub(crate) struct TrainArgs {
     #[command(flatten)]

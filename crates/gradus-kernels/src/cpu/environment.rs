@@ -2,8 +2,8 @@
 //!
 //! | variable | values | what it limits |
 //! |---|---|---|
-//! | `GRADUS_SIMD` | `portable`, `avx2`, `avx512` | the instruction set, see [`simd`](super::simd) |
-//! | `GRADUS_WINOGRAD` | `off`, `2`, `4` | the tiles of Winograd convolutions, see [`conv`](super::conv) |
+//! | `GRADUS_SIMD` | `portable`, `avx2`, `avx512` | the instruction set, see [`simd`] |
+//! | `GRADUS_WINOGRAD` | `off`, `2`, `4` | the tiles of Winograd convolutions, see [`conv`] |
 //!
 //! A kernel cannot complain about a value that is none of these: it goes on as without the variable. A
 //! program should therefore [`check`] them at its start.
