@@ -113,7 +113,8 @@ impl HeldImages {
     /// Copies `images` to `device`.
     ///
     /// # Errors
-    /// [`TrainError::Data`] if there are 2³⁰ pixels or more, or the normalisation is for others.
+    /// [`TrainError::Data`] if there are 2³⁰ pixels or more, or the normalisation is for others;
+    /// [`TrainError::Device`] if the device does not give back what it was given.
     pub fn new(
         images: &Images,
         normalization: &Normalization,
@@ -129,14 +130,38 @@ impl HeldImages {
         let shifts: Vec<i32> = (0..in_a_word as i32).map(|byte| 8 * byte).collect();
         let starts: Vec<i32> = (0..shape.channels as i32).map(|c| 256 * c).collect();
         let table = normalization.table().concat();
-        Ok(Self {
+        let ends = [0, rows / 2, rows - 1];
+        let expected: Vec<i32> = (ends.iter())
+            .flat_map(|row| words[row * each..(row + 1) * each].to_vec())
+            .collect();
+        let this = Self {
             shape,
             words: Tensor::from_data(TensorData::new(words, [rows, each]), &device),
             shifts: Tensor::from_data(TensorData::new(shifts, [1, 1, in_a_word]), &device),
             starts: Tensor::from_data(TensorData::new(starts, [1, shape.channels]), &device),
             table: Tensor::from_data(TensorData::new(table, [256 * shape.channels]), &device),
             device,
-        })
+        };
+        this.check(ends, &expected)?;
+        Ok(this)
+    }
+
+    /// Whether these rows of words came to the device. A driver can leave a buffer that is too large for it
+    /// as it was, without a word (lavapipe does, with 256 MiB), and a run would learn from nothing.
+    fn check(&self, rows: [usize; 3], expected: &[i32]) -> Result<(), TrainError> {
+        let rows = Tensor::<1, Int>::from_data(rows.map(|row| row as i32), &self.device);
+        let found = self.words.clone().select(0, rows).try_into_data();
+        let problem = match found {
+            Ok(data) if data.iter::<i32>().eq(expected.iter().copied()) => return Ok(()),
+            Ok(_) => "they come back as other numbers".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let [rows, each] = self.words.dims();
+        Err(TrainError::Device(format!(
+            "the device does not hold the images, one buffer of {:.0} MB: {problem}. With `--data-on host` the host \
+             keeps them",
+            (4 * rows * each) as f64 / 1e6
+        )))
     }
 
     /// The inputs `[B, C, H, W]` (in memory `[B, H, W, C]`) and the classes `[B]` of a batch.
