@@ -34,7 +34,7 @@ use super::report::{Divergence, Kind, Place, Plant, SideError, Verdict, Worst};
 use super::side::{State, following};
 use super::slots::Slots;
 use super::tensors::{by_parameter, each, rounded, wide, with_weights};
-use super::yardstick::{Yardstick, nudged};
+use super::yardstick::{ROUNDOFF, Yardstick, nudged};
 use super::{OF_EIGENVECTORS, check, unknown_place};
 use crate::BenchError;
 
@@ -283,9 +283,21 @@ impl<'a> Stepper<'a> {
         Ok(())
     }
 
-    /// Moves the weights a little.
-    fn shift(&mut self, way: f64) {
-        let moved = each(&collect(&self.model), |x| nudged(x, way));
+    /// Moves the weights by a rounding, further along their last move from `before` or back. Moves of one
+    /// length, as those of Adam's family are at first, are all rounded the same way, and what a rule adds
+    /// up of them (Prodigy's ⟨g, θ₀ − θ⟩) is off by as much as each of them.
+    fn shift(&mut self, way: f64, before: &NamedTensors) {
+        let mut moved = collect(&self.model);
+        for (name, data) in &mut moved {
+            let old = before.get(name).map(wide).unwrap_or_default();
+            let values: Vec<f64> = (wide(data).iter().zip(&old))
+                .map(|(x, old)| match x == old {
+                    true => *x,
+                    false => x + way * ROUNDOFF * x.abs() * (x - old).signum(),
+                })
+                .collect();
+            *data = TensorData::new(values, data.shape().clone());
+        }
         self.model = with_weights(self.model.clone(), &moved, self.dtype);
     }
 
@@ -452,6 +464,7 @@ fn one(
         first_divergence: None,
         against_f64: settings.devices.iter().map(worst).collect(),
     };
+    let mut before = state.weights.clone();
     for step in 1..=settings.steps {
         if step % 2 == 1 {
             state = state.rounded();
@@ -465,7 +478,7 @@ fn one(
             }
         } else {
             for (side, way) in exacts.iter_mut().zip(ways) {
-                side.shift(way / 4.0);
+                side.shift(way, &before);
             }
         }
         let function = Function::at(&names, settings.seed, step);
@@ -497,7 +510,7 @@ fn one(
         if !row.agree {
             break;
         }
-        state = exact;
+        before = std::mem::replace(&mut state, exact).weights;
     }
     Ok(row)
 }
