@@ -80,7 +80,11 @@ fn optimizers_are_compared_without_a_model() {
         (&true.into(), &2.into())
     );
     assert_eq!(found["first_divergence"], Value::Null);
-    assert_eq!(found["optimizers"][1]["optimizer"], "sgd | sam");
+    let with_sam = found["optimizers"][1]["optimizer"].as_str().unwrap();
+    assert!(
+        with_sam.starts_with("sgd(") && with_sam.contains("| sam("),
+        "{with_sam}"
+    );
     assert_eq!(
         found["optimizers"][1]["against_f64"][1]["device"],
         "ndarray"

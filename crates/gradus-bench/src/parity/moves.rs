@@ -27,6 +27,7 @@ pub(super) fn moves(
     trained: &BTreeSet<String>,
 ) -> Vec<(Place, Yardstick)> {
     let mut found = Vec::new();
+    let all = after.weights.values().map(|data| data.num_elements()).sum();
     for (name, data) in &after.weights {
         let values = wide(data);
         let old = before.weights.get(name).map(wide).unwrap_or_default();
@@ -37,7 +38,7 @@ pub(super) fn moves(
                 other.and_then(|other| other.weights.get(name)).map(wide)
             });
             let sensitivity = sensitivity(&values, others);
-            Yardstick::of_step(values, &old, &sensitivity)
+            Yardstick::of_step(values, &old, &sensitivity, 1)
         } else {
             let both = values.iter().zip(&old);
             let sizes = both.map(|(a, b)| a.abs() + b.abs()).collect();
@@ -53,7 +54,9 @@ pub(super) fn moves(
         });
         let sensitivity = sensitivity(values, others);
         let old = before.slots.get(name).unwrap_or_default();
-        let yardstick = Yardstick::of_step(values.to_vec(), old, &sensitivity);
+        // What a rule keeps as numbers are sums over a tensor or over all of them.
+        let terms = if name.ends_with("/memory") { all } else { 1 };
+        let yardstick = Yardstick::of_step(values.to_vec(), old, &sensitivity, terms);
         found.push((Place::new("state", name), yardstick));
     }
     found

@@ -3,7 +3,8 @@
 //! ```text
 //! sums            λ·√n·u·(Σ|tᵢ| + mean over the tensor)        from the terms tᵢ of the operation, in f64
 //! updates         16·u·(|old| + |new| + their mean) + 8·(s + mean s)
-//!                 s: by how much the f64 step moves when its gradients and slots move by 4·u of themselves
+//!                 s: by how much the f64 step moves when its gradients and slots move by 4·u of themselves;
+//!                 λ·√n in place of 16 for numbers that a rule adds up over the n weights
 //! ```
 //! with u = 2⁻²⁴, the unit roundoff of f32, and λ = 4. The first is the probabilistic bound on rounding of
 //! Higham & Mary (SIAM J. Sci. Comput. 41, 2019), which holds for every order of adding up; the mean is
@@ -91,15 +92,22 @@ impl Yardstick {
         Self::of_terms(expected, &Terms { sums, count })
     }
 
-    /// Of a step from `old` that moves by `sensitivity` when what it depends on moves by [`NUDGE`].
-    pub(super) fn of_step(expected: Vec<f64>, old: &[f64], sensitivity: &[f64]) -> Self {
+    /// Of a step from `old` that moves by `sensitivity` when what it depends on moves by [`NUDGE`], and
+    /// adds up so many terms.
+    pub(super) fn of_step(
+        expected: Vec<f64>,
+        old: &[f64],
+        sensitivity: &[f64],
+        terms: usize,
+    ) -> Self {
+        let roundings = (FORMULA as f64).max(LAMBDA * (terms as f64).sqrt());
         let sizes: Vec<f64> = (expected.iter().enumerate())
             .map(|(i, new)| new.abs() + old.get(i).map_or(0.0, |old| old.abs()))
             .collect();
         let (size, mean) = (mean(&sizes), mean(sensitivity));
         let tolerance = sizes.iter().enumerate().map(|(i, here)| {
             let moved = sensitivity.get(i).copied().unwrap_or_default();
-            16.0 * ROUNDOFF * (here + size) + 8.0 * (moved + mean)
+            roundings * ROUNDOFF * (here + size) + 8.0 * (moved + mean)
         });
         Self {
             tolerance: tolerance.collect(),
@@ -214,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_step_may_move_as_far_as_it_is_sensitive() {
-        let yardstick = Yardstick::of_step(vec![1.0, 1.0], &[1.0, 1.0], &[0.1, 0.0]);
+        let yardstick = Yardstick::of_step(vec![1.0, 1.0], &[1.0, 1.0], &[0.1, 0.0], 1);
         assert!(yardstick.deviation(&[1.5, 1.0]).share < 1.0);
         assert!(yardstick.deviation(&[1.0, 1.5]).share > 1.0);
     }
