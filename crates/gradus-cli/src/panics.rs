@@ -188,7 +188,7 @@ impl Panic {
 mod tests {
     use super::*;
 
-    const REGISTRY: &str = "/root/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f";
+    const REGISTRY: &str = "registry/src/index.crates.io-1949cf8c6b5b557f";
 
     fn panic(message: &str, place: &str, thread: &str) -> Panic {
         Panic {
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_device_is_known_by_crate_thread_or_words() {
         let wgpu = format!("{REGISTRY}/cubecl-wgpu-0.11.3/src/compute/device_poison.rs:42:17");
-        let windows = r"C:\Users\x\registry\cudarc-0.19.10\src\driver\result.rs:1:1";
+        let windows = r"registry\cudarc-0.19.10\src\driver\result.rs:1:1";
         let read = format!("{READING}: An error happened during execution\nCaused by:\n  x");
         for failure in [
             panic("wgpu error: Validation Error", &wgpu, "main"),
@@ -231,7 +231,7 @@ mod tests {
         for bug in [
             panic("on purpose", "crates/gradus-cli/src/train.rs:1:2", "main"),
             panic("shapes do not fit", &flex, "main"),
-            panic("x", "/home/ash/cubeclub/src/main.rs:1:1", "DSP"),
+            panic("x", "cubeclub/src/main.rs:1:1", "DSP"),
             panic(
                 "called `Result::unwrap()` on an `Err` value: RecvError",
                 "a.rs:1:1",
