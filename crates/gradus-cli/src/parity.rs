@@ -3,6 +3,7 @@
 mod optimizers;
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use burn::tensor::Device;
 use clap::Args;
@@ -209,19 +210,27 @@ pub(crate) fn run(args: &ParityArgs) -> Outcome {
         plant: args.plant.clone(),
     };
     let quiet = args.speech.quiet;
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let report =
         compare(&config, data, &settings, |what| output::say(quiet, what)).map_err(named)?;
+    tell(args, &report, report.agree, begun, text)
+}
+
+/// Prints a report, with the time since `begun`; the exit code says whether all agreed.
+fn tell<R: Serialize>(
+    args: &ParityArgs,
+    report: &R,
+    agree: bool,
+    begun: Instant,
+    text: impl FnOnce(&R, f64) -> String,
+) -> Outcome {
     let seconds = begun.elapsed().as_secs_f64();
     if args.speech.json {
-        output::json(&Timed {
-            report: &report,
-            seconds,
-        })?;
+        output::json(&Timed { report, seconds })?;
     } else {
-        output::line(text(&report, seconds))?;
+        output::line(text(report, seconds))?;
     }
-    Ok(match report.agree {
+    Ok(match agree {
         true => End::Done,
         false => End::Incomplete,
     })

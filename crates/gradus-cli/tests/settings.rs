@@ -8,6 +8,15 @@ use std::fs;
 
 use common::{TINY, fails, folder, gradus, json};
 use predicates::prelude::*;
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// What `gradus train` with these flags, separated by spaces, would do.
+fn planned(folder: &TempDir, flags: &str) -> Value {
+    let arguments = ["train", "--dry-run", "--json"].into_iter();
+    let arguments: Vec<_> = arguments.chain(flags.split_whitespace()).collect();
+    json(folder.path(), &arguments)
+}
 
 #[test]
 fn a_dry_run_shows_everything_and_writes_nothing() {
@@ -42,18 +51,7 @@ fn every_preset_can_be_resolved() {
     for preset in presets.as_array().unwrap() {
         let name = preset["name"].as_str().unwrap();
         // On the built-in set, since no other is here; models and schedules are the preset's.
-        let plan = json(
-            folder.path(),
-            &[
-                "train",
-                "--dry-run",
-                "--json",
-                "--preset",
-                name,
-                "--data",
-                "shapes",
-            ],
-        );
+        let plan = planned(&folder, &format!("--preset {name} --data shapes"));
         assert!(plan["steps"].as_u64().unwrap() > 0, "{name}");
     }
 }
@@ -66,31 +64,10 @@ fn flags_lie_over_the_file_which_lies_over_the_preset() {
         "batch_size = 10\nepochs = 3\nseed = 5\n",
     )
     .unwrap();
-    let plan = json(
-        folder.path(),
-        &[
-            "train",
-            "--dry-run",
-            "--json",
-            "--preset",
-            "quick",
-            "--config",
-            "mine.toml",
-            "--epochs",
-            "7",
-            "--lr",
-            "0.25",
-            "--clip-norm",
-            "2",
-            "--l2",
-            "1e-4",
-            "--label-smoothing",
-            "0.1",
-            "--width",
-            "4,8,8",
-            "--set",
-            "seed=9",
-        ],
+    let plan = planned(
+        &folder,
+        "--preset quick --config mine.toml --epochs 7 --lr 0.25 --clip-norm 2 --l2 1e-4 \
+         --label-smoothing 0.1 --width 4,8,8 --set seed=9",
     );
     let config = &plan["config"];
     assert_eq!(config["data"]["shapes_train"], 2000, "from the preset");

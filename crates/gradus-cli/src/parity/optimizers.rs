@@ -1,9 +1,11 @@
 //! `gradus parity --optimizers`: the steps of update rules and wrappers on several devices.
 
+use std::time::Instant;
+
 use gradus_bench::parity::optimizers::{Report, Settings, optimizers, run as compare};
 
-use super::{ParityArgs, Timed, devices, divergence, named, scientific, share};
-use crate::failure::{End, Outcome, usage};
+use super::{ParityArgs, devices, divergence, named, scientific, share, tell};
+use crate::failure::{Outcome, usage};
 use crate::numbers::counted;
 use crate::output;
 
@@ -16,21 +18,9 @@ pub(super) fn run(args: &ParityArgs, list: &str) -> Outcome {
         plant: args.plant.clone(),
     };
     let quiet = args.speech.quiet;
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     let report = compare(&settings, |what| output::say(quiet, what)).map_err(named)?;
-    let seconds = begun.elapsed().as_secs_f64();
-    if args.speech.json {
-        output::json(&Timed {
-            report: &report,
-            seconds,
-        })?;
-    } else {
-        output::line(text(&report, seconds))?;
-    }
-    Ok(match report.agree {
-        true => End::Done,
-        false => End::Incomplete,
-    })
+    tell(args, &report, report.agree, begun, text)
 }
 
 fn text(report: &Report, seconds: f64) -> String {
