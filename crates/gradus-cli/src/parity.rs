@@ -343,7 +343,7 @@ fn drift(free: &Free) -> String {
     let steps = free.exact.len();
     let mut header = vec!["step", "f64"];
     header.extend(free.devices.iter().map(|drift| drift.device.as_str()));
-    header.push("rounded");
+    header.push("rounding");
     let mut shown: Vec<usize> = (0..5).map(|i| i * steps.saturating_sub(1) / 4).collect();
     shown.dedup();
     let rows: Vec<Vec<String>> = shown
@@ -357,14 +357,25 @@ fn drift(free: &Free) -> String {
             };
             let mut row = vec![(step + 1).to_string(), format!("{exact:.6}")];
             row.extend(free.devices.iter().map(|drift| apart(&drift.losses)));
-            row.push(apart(&free.rounded));
+            let spread = free.spread.get(step).copied().flatten();
+            row.push(format!(
+                "±{:.1e}",
+                spread.unwrap_or(f64::INFINITY) * exact.abs()
+            ));
             row
         })
         .collect();
     let right: Vec<usize> = (0..header.len()).collect();
+    let clear = match free.clear_steps {
+        clear if clear < steps => format!(
+            " From step {} on that is more than a thousandth: what happens there by chance tells no fault.",
+            clear + 1
+        ),
+        _ => String::new(),
+    };
     format!(
-        "Losses of the runs on their own, as differences from f64's; `rounded` is the f64 run with each \
-         result rounded to f32:\n\n{}",
+        "Losses of the runs on their own, as differences from f64's; `rounding` is what errors of the \
+         devices' size have made of the f64 run's by then.{clear}\n\n{}",
         output::table(&header, &right, &rows)
     )
 }

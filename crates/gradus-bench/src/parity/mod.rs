@@ -4,15 +4,16 @@
 //! step t    all sides take weights, statistics and optimizer state of the f64 run, as f32 has them
 //!           forward, backward, update; every operation gets the f64 run's inputs         lockstep.rs
 //!           |found − f64| ≤ tolerance for every element of every result                  yardstick.rs
-//! beside it each side runs on its own from the same start; only the losses are compared  report.rs
+//! beside it each side runs on its own from the same start; only the losses are compared  drift.rs
 //! ```
 //!
 //! What is out in lockstep is the operation's own doing, since nothing can grow there. What drifts apart in
-//! the free runs only is the growth of rounding, if it is of the order of what rounding to f32 does to the
-//! f64 run itself; more than that is a fault of something that a side carries from step to step.
+//! the free runs only is the growth of rounding, if it is of the order of what errors of the same size do to
+//! the f64 run itself; more than that is a fault of something that a side carries from step to step.
 //!
 //! The f64 run is Burn's own operations on `flex` in f64, independent of our kernels, which are for f32.
 
+mod drift;
 mod lockstep;
 mod moves;
 mod names;
@@ -25,7 +26,6 @@ mod yardstick;
 
 use std::rc::Rc;
 
-use burn::optim::GradientsParams;
 use burn::tensor::{DType, Device};
 use gradus_core::names::nearest;
 use gradus_data::Dataset;
@@ -34,9 +34,11 @@ use gradus_nn::Mode;
 use gradus_optim::{Clock, PlateauState};
 use gradus_train::{RunConfig, TrainError, fitted};
 
-pub use report::{Divergence, Drift, Free, Kind, Place, Plant, Report, SideError, Verdict, Worst};
+pub use drift::{Drift, Free};
+pub use report::{Divergence, Kind, Place, Plant, Report, SideError, Verdict, Worst};
 
 use crate::BenchError;
+use drift::FreeRuns;
 use lockstep::{expect, follow};
 use report::Tally;
 use side::{Batches, Feed, Side};
@@ -90,21 +92,6 @@ fn check(
         return problem(format!("the plant is for step {} of {steps}", plant.step));
     }
     Ok(())
-}
-
-/// A run on its own.
-struct Loose<'a> {
-    side: Side<'a>,
-    losses: Vec<f64>,
-}
-
-impl Loose<'_> {
-    fn step(mut self, feed: &Feed) -> Result<Self, BenchError> {
-        let (loss, gradients): (f64, GradientsParams) = self.side.look(feed)?;
-        self.losses.push(loss);
-        self.side = self.side.update(feed, gradients, &mut |run| run());
-        Ok(self)
-    }
 }
 
 /// Compares the devices over the first steps of the run that `config` describes. It ends with the first
@@ -182,27 +169,16 @@ fn run_so(
         .iter()
         .map(|(name, _)| name.clone())
         .collect();
-    let mut sides = Vec::new();
-    let mut loose = Vec::new();
-    for (_, device) in &settings.devices {
-        sides.push(Side::new(&config, device, DType::F32, total)?);
-    }
-    if settings.free {
-        loose.push(Side::new(&config, &flex, DType::F64, total)?);
-        for (_, device) in &settings.devices {
-            loose.push(Side::new(&config, device, DType::F32, total)?);
-        }
-    }
-    let mut loose = (loose.into_iter())
-        .map(|mut side| {
-            side.load(&state)?;
-            let losses = Vec::new();
-            Ok(Loose { side, losses })
-        })
-        .collect::<Result<Vec<_>, BenchError>>()?;
+    let of_device = |(_, device): &(String, Device)| Side::new(&config, device, DType::F32, total);
+    let all = || (settings.devices.iter().map(of_device)).collect::<Result<Vec<_>, _>>();
+    let mut sides = all()?;
+    let of_f64 = || Side::new(&config, &flex, DType::F64, total);
+    let mut free = match settings.free {
+        true => Some(FreeRuns::new(of_f64, all()?, &state, config.seed)?),
+        false => None,
+    };
 
     let mut tally = Tally::new(&names);
-    let mut rounded = Vec::new();
     let mut places = Vec::new();
     let mut planted = false;
     let mut steps = 0;
@@ -225,8 +201,8 @@ fn run_so(
         for side in &mut sides {
             side.enter(epoch);
         }
-        for loose in &mut loose {
-            loose.side.enter(epoch);
+        if let Some(free) = &mut free {
+            free.enter(epoch);
         }
         let (side, expected) = expect(exact, &state, &feed, &summary)?;
         exact = side;
@@ -251,10 +227,10 @@ fn run_so(
         }
         sides = after;
         tally.step(step, &expected, &found);
-        rounded.push(expected.loss);
-        loose = (loose.into_iter())
-            .map(|side| side.step(&feed))
-            .collect::<Result<_, _>>()?;
+        free = match free {
+            Some(free) => Some(free.step(&feed, expected.loss, tally.relative())?),
+            None => None,
+        };
         if places.is_empty() {
             places.clone_from(&expected.places);
         }
@@ -275,7 +251,7 @@ fn run_so(
     if let (Some(plant), false) = (&settings.plant, planted) {
         return Err(unknown_place(plant, &places));
     }
-    let free = free(&names, loose, rounded, &tally.relative());
+    let free = free.map(|free| free.told(&names));
     let first_divergence = tally.first.clone();
     Ok(Report {
         model: model.name.clone(),
@@ -290,25 +266,6 @@ fn run_so(
         pairs: tally.pairs,
         free,
         places,
-    })
-}
-
-fn free(
-    names: &[String],
-    loose: Vec<Loose<'_>>,
-    rounded: Vec<f64>,
-    relative: &[f64],
-) -> Option<Free> {
-    let mut loose = loose.into_iter().map(|side| side.losses);
-    let exact = loose.next()?;
-    let devices: Vec<Drift> = (names.iter().zip(loose).zip(relative))
-        .map(|((name, losses), relative)| Drift::new(name, losses, [&exact, &rounded], *relative))
-        .collect();
-    Some(Free {
-        explained: devices.iter().all(|drift| drift.explained),
-        exact,
-        rounded,
-        devices,
     })
 }
 

@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use super::drift::Free;
 use super::lockstep::{Expected, Found};
-use super::yardstick::{Deviation, ROUNDOFF};
+use super::yardstick::Deviation;
 
 /// What an operation is given is named by this and its name.
 pub(super) const BEFORE: &str = "before_";
@@ -202,7 +203,7 @@ pub struct Worst {
     pub tolerance: f64,
 }
 
-fn finite(x: f64) -> Option<f64> {
+pub(super) fn finite(x: f64) -> Option<f64> {
     x.is_finite().then_some(x)
 }
 
@@ -237,83 +238,6 @@ impl Worst {
             self.operation.clone_from(&place.operation);
             self.error = finite(out.error);
             self.tolerance = out.tolerance;
-        }
-    }
-}
-
-/// The losses of runs that are left to themselves.
-#[derive(Clone, Debug, Serialize)]
-pub struct Free {
-    /// The f64 run's loss at each step.
-    pub exact: Vec<f64>,
-    /// Of the run in which each result and each step of the f64 run is rounded to f32: what rounding
-    /// alone makes of it.
-    pub rounded: Vec<f64>,
-    /// One run for each device.
-    pub devices: Vec<Drift>,
-    /// Whether rounding explains the drift of every device.
-    pub explained: bool,
-}
-
-/// How a device's losses leave those of the f64 run.
-#[derive(Clone, Debug, Serialize)]
-pub struct Drift {
-    /// The device.
-    pub device: String,
-    /// Its losses.
-    pub losses: Vec<f64>,
-    /// The largest relative difference from the f64 run.
-    pub largest: Option<f64>,
-    /// The largest of the rounded run.
-    pub of_rounding: f64,
-    /// Whether it is of the order of that one all along, in proportion to the errors of the device's
-    /// operations.
-    pub explained: bool,
-}
-
-/// How many times as far as the rounded run a device may drift, for each time that its operations err more
-/// than rounding of results does.
-const DRIFT: f64 = 16.0;
-/// A drift that needs no explanation.
-const SLIGHT: f64 = 1e-5;
-
-fn apart(a: f64, b: f64) -> f64 {
-    (a - b).abs() / b.abs().max(1e-3)
-}
-
-impl Drift {
-    /// The drift of `losses`, where the f64 run had `exact` and the rounded one `rounded`, on a device whose
-    /// operations have a relative error of up to `relative`.
-    pub(super) fn new(
-        device: &str,
-        losses: Vec<f64>,
-        [exact, rounded]: [&[f64]; 2],
-        relative: f64,
-    ) -> Self {
-        let allowed = DRIFT * (relative / ROUNDOFF).max(16.0);
-        let (mut largest, mut of_rounding, mut explained) = (0.0f64, 0.0f64, true);
-        for ((found, exact), rounded) in losses.iter().zip(exact).zip(rounded) {
-            // Where the exact run has left the numbers there is nothing to compare.
-            if !exact.is_finite() {
-                break;
-            }
-            of_rounding = match apart(*rounded, *exact) {
-                drift if drift.is_finite() => of_rounding.max(drift),
-                _ => f64::INFINITY,
-            };
-            let drift = match apart(*found, *exact) {
-                drift if drift.is_nan() => f64::INFINITY,
-                drift => drift,
-            };
-            largest = largest.max(drift);
-            explained &= drift <= allowed * of_rounding + SLIGHT;
-        }
-        Self {
-            device: device.to_owned(),
-            losses,
-            largest: finite(largest),
-            of_rounding: of_rounding.min(f64::MAX),
-            explained,
         }
     }
 }
@@ -463,17 +387,14 @@ impl Tally {
         }
     }
 
-    /// The largest relative error of the operations of each device in the forward and backward pass.
-    pub(super) fn relative(&self) -> Vec<f64> {
-        let of_kinds = self.against_f64.chunks(Kind::ALL.len());
-        of_kinds
-            .map(|kinds| {
-                let passes = kinds.iter().filter(|worst| worst.kind != Kind::Update);
-                passes
-                    .filter_map(|worst| worst.relative)
-                    .fold(0.0, f64::max)
-            })
-            .collect()
+    /// The largest error over the root mean square of its tensor, of activations and of gradients, on any
+    /// device.
+    pub(super) fn relative(&self) -> [f64; 2] {
+        [Kind::Activation, Kind::Gradient].map(|kind| {
+            let of_kind = self.against_f64.iter().filter(|worst| worst.kind == kind);
+            let errors = of_kind.filter_map(|worst| worst.relative);
+            errors.fold(0.0, f64::max)
+        })
     }
 
     /// The largest of all.
@@ -496,16 +417,5 @@ mod tests {
         assert!(plant.is_at(&Place::new("update", "head.weight")));
         assert!("flex:3:update:head.weight:7".parse::<Plant>().is_err());
         assert!("flex:x:update:head.weight:7:1".parse::<Plant>().is_err());
-    }
-
-    #[test]
-    fn drift_is_explained_by_rounding_of_its_order() {
-        let exact = [2.0, 1.0, 0.5];
-        let rounded = [2.0, 1.0 + 1e-6, 0.5 + 1e-4];
-        let drift = |losses: [f64; 3]| Drift::new("a", losses.to_vec(), [&exact, &rounded], 1e-6);
-        assert!(drift([2.0, 1.0 + 2e-5, 0.5 + 1e-3]).explained);
-        assert!(!drift([2.0, 1.0 + 1e-2, 0.5]).explained);
-        assert!(!drift([2.0, 1.0, f64::NAN]).explained);
-        assert!((drift([2.0, 1.0, 0.51]).largest.unwrap() - 0.02).abs() < 1e-12);
     }
 }

@@ -123,11 +123,7 @@ impl Yardstick {
 
     /// The root mean square of what is expected; 1 for zeros.
     pub(super) fn size(&self) -> f64 {
-        let squares: Vec<f64> = self.expected.iter().map(|x| x * x).collect();
-        match mean(&squares).sqrt() {
-            size if size > 0.0 => size,
-            _ => 1.0,
-        }
+        size(&self.expected)
     }
 
     /// How far `found` is out.
@@ -185,6 +181,15 @@ impl Yardstick {
     /// Whether so much can be rounding, if it is more than the tolerance.
     pub(super) fn may_be_rounding(&self, deviation: &Deviation) -> bool {
         deviation.share <= self.certain
+    }
+}
+
+/// The root mean square; 1 for zeros.
+pub(super) fn size(values: &[f64]) -> f64 {
+    let squares: Vec<f64> = values.iter().map(|x| x * x).collect();
+    match mean(&squares).sqrt() {
+        size if size > 0.0 => size,
+        _ => 1.0,
     }
 }
 
