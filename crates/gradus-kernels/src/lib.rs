@@ -15,6 +15,8 @@
 //! - [`memory`]: the pool that their results come from
 //! - [`profile`]: what each operation took
 //! - [`trace`]: what each operation computed
+//! - [`flat`]: tensors one after another in one buffer
+//! - `cube`: kernels for GPUs, and which of them were started
 //! - `resident`: weights that a step writes to while they stay in use
 //!
 //! ```
@@ -30,7 +32,10 @@
 
 mod autodiff;
 pub mod cpu;
+#[cfg(feature = "cube")]
+pub mod cube;
 mod fallback;
+pub mod flat;
 #[cfg(feature = "flex")]
 mod flex;
 mod joint;

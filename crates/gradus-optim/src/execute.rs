@@ -175,6 +175,7 @@ pub(crate) fn step_parameter<const D: usize>(
         info: Arc::new(info),
         weight: Weight::Out(Box::new(theta.into_dispatch())),
         grad: grad.into_dispatch(),
+        cohort: 0,
     };
     rule.step_all(lr, &mut [(&mut item, state)]);
     state.settle();

@@ -5,6 +5,11 @@
 //! kernel, instead of a dozen for each parameter. The slots *stay* in flat buffers from step to step
 //! ([`Part`]); they are cut apart only when they are saved, or when other parameters come together.
 //!
+//! On a GPU (backends of CubeCL) θ stays in its buffer too: the weights that a step gives are views of it, and the
+//! next step [finds](gradus_kernels::flat) them so, or copies what lies elsewhere by one kernel, as it does
+//! with the gradients. A step is two launches then: the gradients are gathered, the formula runs. Parameters of more than
+//! [`LARGE`] elements are not copied at all but go through the formula one by one.
+//!
 //! Where an operation costs little more than its arithmetic (the backends of the CPU), only small
 //! parameters come together, in buffers that fit a cache; a large one would take longer to copy than to
 //! step. It is moved into the formula, so that operations find its memory theirs and work in place; and
@@ -18,6 +23,7 @@ use crate::state::{ParameterState, Part};
 use crate::{MAX_SUMS, Rule, Scope, Slot, Sums};
 use burn::backend::{DispatchTensor, DispatchTensorKind, TensorMetadata};
 use burn::tensor::{Device, Tensor};
+use gradus_kernels::flat::{Places, is_ours, joined as in_one_buffer, parted};
 use rayon::prelude::*;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -25,6 +31,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 const SMALL: usize = 4 * 1024;
 /// On the CPU, elements of a buffer.
 const BUFFER: usize = 32 * 1024;
+/// On a GPU, a parameter of more elements goes by itself: to copy its gradient would take longer than to start a
+/// kernel.
+const LARGE: usize = 4 * 1024 * 1024;
+
+/// Whether a parameter of so many elements goes through the formula by itself also on a GPU.
+pub(crate) fn goes_alone(elements: usize) -> bool {
+    elements > LARGE
+}
 
 /// Parameters that go through the formula together.
 pub(crate) struct Bundle {
@@ -32,6 +46,8 @@ pub(crate) struct Bundle {
     members: Vec<usize>,
     /// Whether any thread may compute.
     on_host: bool,
+    /// Where they lie in the buffers.
+    places: Arc<Places>,
     theta: Tensor<1>,
     grad: Tensor<1>,
     slots: Vec<Slot<Tensor<1>>>,
@@ -49,6 +65,7 @@ pub(crate) fn gather<R: Rule>(rule: &R, entries: &mut [Entry<'_>], fused: &[bool
         let key = Key::of(&theta, state);
         let elements = item.shape.iter().product::<usize>();
         let most = match launches_are_dear(&theta, &key.device) {
+            true if goes_alone(elements) => 0,
             true => usize::MAX,
             false if elements > SMALL => 0,
             false => BUFFER,
@@ -69,19 +86,18 @@ pub(crate) fn gather<R: Rule>(rule: &R, entries: &mut [Entry<'_>], fused: &[bool
             if let [member] = members[..] {
                 return lone(rule, &mut entries[member], member);
             }
-            let vectors = |of: &dyn Fn(&Entry<'_>) -> DispatchTensor| {
-                let parts = members.iter().map(|&index| {
-                    let entry = &entries[index];
-                    flattened(of(entry), entry.0.shape.len())
-                });
-                joined(parts.collect())
-            };
-            let theta = vectors(&|(item, _)| item.theta());
-            let grad = vectors(&|(item, _)| item.grad.clone());
-            let slots = slots(rule, entries, &members);
+            let places = Arc::new(places::<R>(entries, &members));
+            let slots = slots(rule, entries, &members, &places);
+            let on_host = is_on_host(&entries[members[0]].0.theta());
+            let grads = members.iter().map(|&index| entries[index].0.grad.clone());
+            let grad = joined(grads.collect(), &places);
+            // Moved, so that the formula may write where they are.
+            let thetas = members.iter().map(|&index| entries[index].0.take_theta());
+            let theta = joined(thetas.collect(), &places);
             Bundle {
-                on_host: is_on_host(&entries[members[0]].0.theta()),
+                on_host,
                 members,
+                places,
                 theta,
                 grad,
                 slots: slots.into_iter().map(Slot::new).collect(),
@@ -101,6 +117,7 @@ fn lone<R: Rule>(rule: &R, (item, state): &mut Entry<'_>, member: usize) -> Bund
     Bundle {
         members: vec![member],
         on_host: is_on_host(&theta),
+        places: Arc::new(Places::close([item.shape.clone()])),
         theta: flattened(theta, rank),
         grad,
         slots: slots.map(|slot| Slot::new(flattened(slot, rank))).collect(),
@@ -157,15 +174,56 @@ impl Key {
     }
 }
 
-fn joined(mut parts: Vec<Tensor<1>>) -> Tensor<1> {
-    match parts.len() {
-        1 => parts.swap_remove(0),
-        _ => Tensor::cat(parts, 0),
+/// Where parameters lie in a buffer. On a GPU each begins where a view may begin, with a gap before it, of
+/// which no sum may know.
+fn places<R: Rule>(entries: &[Entry<'_>], members: &[usize]) -> Places {
+    let shapes = members.iter().map(|&index| entries[index].0.shape.clone());
+    let theta = entries[members[0]].0.theta();
+    match is_ours(&theta) && R::SUMS.count == 0 {
+        true => Places::apart(shapes, theta.dtype()),
+        false => Places::close(shapes),
     }
 }
 
-/// The slots of these parameters as flat vectors: as they lie, if they lie together already.
-fn slots<R: Rule>(rule: &R, entries: &mut [Entry<'_>], members: &[usize]) -> Vec<Tensor<1>> {
+/// Tensors as one vector.
+fn joined(parts: Vec<DispatchTensor>, places: &Arc<Places>) -> Tensor<1> {
+    match in_one_buffer(parts, places) {
+        Ok(buffer) => Tensor::from_dispatch(buffer),
+        Err(parts) => {
+            let ranks = places.shapes().iter().map(Vec::len);
+            let parts = parts.into_iter().zip(ranks);
+            Tensor::cat(parts.map(|(part, rank)| flattened(part, rank)).collect(), 0)
+        }
+    }
+}
+
+/// A vector as tensors.
+fn apart(vector: Tensor<1>, places: &Arc<Places>) -> Vec<DispatchTensor> {
+    let vector = match parted(vector.into_dispatch(), places) {
+        Ok(parts) => return parts,
+        Err(vector) => Tensor::<1>::from_dispatch(vector),
+    };
+    let cut = |(&start, shape): (&usize, &Vec<usize>)| {
+        let end = start + shape.iter().product::<usize>();
+        shaped(vector.clone().slice(start..end), shape)
+    };
+    places
+        .starts()
+        .iter()
+        .zip(places.shapes())
+        .map(cut)
+        .collect()
+}
+
+/// The slots of these parameters as flat vectors: as they lie, if they lie together already. They are moved
+/// out, so that the formula may write where they are.
+fn slots<R: Rule>(
+    rule: &R,
+    entries: &mut [Entry<'_>],
+    members: &[usize],
+    places: &Arc<Places>,
+) -> Vec<Tensor<1>> {
+    let theta = entries[members[0]].0.theta();
     if let Some(part) = &entries[members[0]].1.part {
         let buffers = Arc::clone(&part.buffers);
         let together = members.iter().enumerate().all(|(index, &member)| {
@@ -175,17 +233,24 @@ fn slots<R: Rule>(rule: &R, entries: &mut [Entry<'_>], members: &[usize]) -> Vec
                     && part.members == members.len()
             })
         });
-        let buffers = buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        let theta = &entries[members[0]].0.theta();
-        let stayed = buffers.first().is_none_or(|buffer| {
-            buffer.dtype() == theta.dtype() && device_of(buffer) == device_of(theta)
+        let mut buffers = buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let stayed = buffers.iter().all(|buffer| {
+            buffer.dtype() == theta.dtype()
+                && device_of(buffer) == device_of(&theta)
+                && crate::execute::shape_of(buffer) == [places.elements()]
         });
         if together && stayed {
-            return buffers
-                .iter()
-                .map(|buffer| Tensor::from_dispatch(buffer.clone()))
-                .collect();
+            let buffers = std::mem::take(&mut *buffers).into_iter();
+            return buffers.map(Tensor::from_dispatch).collect();
         }
+    }
+    let first = members.iter().all(|&member| {
+        let (_, state) = &entries[member];
+        state.slots.is_empty() && state.part.is_none() && state.packed.is_none()
+    });
+    if first {
+        let zeros = Tensor::zeros([places.elements()], (&device_of(&theta), theta.dtype()));
+        return vec![zeros; rule.slots().len()];
     }
     for &member in members {
         let (item, state) = &mut entries[member];
@@ -194,11 +259,10 @@ fn slots<R: Rule>(rule: &R, entries: &mut [Entry<'_>], members: &[usize]) -> Vec
     }
     (0..rule.slots().len())
         .map(|slot| {
-            let parts = members.iter().map(|&member| {
-                let (item, state) = &entries[member];
-                flattened(state.slots[slot].clone(), item.shape.len())
-            });
-            joined(parts.collect())
+            let parts = members
+                .iter()
+                .map(|&member| entries[member].1.slots[slot].clone());
+            joined(parts.collect(), places)
         })
         .collect()
 }
@@ -245,20 +309,21 @@ pub(crate) fn update<R: Rule>(
     let formula = |bundle: Bundle| {
         let Bundle {
             members,
+            places,
             theta,
             grad,
             mut slots,
             ..
         } = bundle;
         let theta = rule.update(&scalars[members[0]], theta, grad, &mut slots);
-        (members, theta, slots)
+        (members, places, theta, slots)
     };
     let shared = bundles.len() > 1 && bundles.iter().all(|bundle| bundle.on_host);
     let done: Vec<_> = match shared {
         true => bundles.into_par_iter().map(formula).collect(),
         false => bundles.into_iter().map(formula).collect(),
     };
-    for (members, theta, mut slots) in done {
+    for (members, places, theta, mut slots) in done {
         let slots = slots.iter_mut().map(Slot::take);
         if let [member] = members.as_slice() {
             let (item, state) = &mut entries[*member];
@@ -278,12 +343,11 @@ pub(crate) fn update<R: Rule>(
             }
             None => Arc::new(Mutex::new(slots)),
         };
-        let mut start = 0;
-        for (index, &member) in members.iter().enumerate() {
+        let parts = apart(theta, &places);
+        let whence = members.iter().zip(places.starts()).zip(parts);
+        for (index, ((&member, &start), theta)) in whence.enumerate() {
             let (item, state) = &mut entries[member];
-            let end = start + item.shape.iter().product::<usize>();
-            let part = shaped(theta.clone().slice(start..end), &item.info.shape);
-            item.set_theta(part);
+            item.set_theta(theta);
             state.slots.clear();
             state.part = Some(Box::new(Part {
                 buffers: Arc::clone(&buffers),
@@ -292,7 +356,6 @@ pub(crate) fn update<R: Rule>(
                 index,
                 members: members.len(),
             }));
-            start = end;
         }
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Item {
     pub(crate) info: Arc<Info>,
     pub(crate) weight: Weight,
     pub(crate) grad: DispatchTensor,
+    /// The place of its rule: what is of one cohort goes through the formula together.
+    pub(crate) cohort: usize,
 }
 
 /// θ during the step.

@@ -40,9 +40,12 @@ pub fn newton_schulz(x: Tensor<3>, steps: u64, (a, b, c): (f64, f64, f64), eps: 
         x = x.transpose();
     }
     for _ in 0..steps {
+        // The product first: a fusing backend makes one kernel of it and of what follows.
         let gram = x.clone().matmul(x.clone().transpose());
-        let polynomial = gram.clone() * b + gram.clone().matmul(gram) * c;
-        x = x.clone() * a + polynomial.matmul(x);
+        let square = gram.clone().matmul(gram.clone());
+        let polynomial = square * c + gram * b;
+        let product = polynomial.matmul(x.clone());
+        x = product + x * a;
     }
     if tall { x.transpose() } else { x }
 }

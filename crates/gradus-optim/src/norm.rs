@@ -3,18 +3,20 @@
 //! ```text
 //! ‖g‖ = √(k + m²·Σ (g/m)²)        k = Σ g² of the gradients in the host's memory,  m = max|g| of the others
 //! ```
-//! On the CPU backend (flex) squares are added up in f64 straight from memory. Elsewhere the gradients are laid one
-//! after another and reduced on their device; m and Σ (g/m)² stay there as one tensor of two numbers until someone
-//! asks for the [`value`](GlobalNorm::value), or takes them along with a tensor of his own
+//! On the CPU backend (flex) squares are added up in f64 straight from memory. On a GPU (backends of CubeCL) a kernel
+//! reads each gradient once, where it lies; elsewhere the gradients are laid one after another and reduced. m and
+//! Σ (g/m)² stay on the device as one tensor of two numbers until someone asks for the [`value`](GlobalNorm::value), or takes them along with a tensor of his own
 //! ([`pending`](GlobalNorm::pending), [`given`](GlobalNorm::given)). A clip by the norm needs no value: its factor is
 //! computed where the gradients are. The division by m keeps entries of 1e30 from overflowing.
 
-use crate::execute::with_rank;
+use crate::execute::{device_of, shape_of, with_rank};
 use crate::gradients::{clip_factor, square_in_memory};
-use crate::item::Item;
+use crate::item::{Item, flattened};
+use burn::backend::{DispatchTensor, TensorMetadata};
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use gradus_kernels::flat::{clip_factor as factor_on_device, magnitude};
 
 /// ‖g‖, of which a part may still be on a device.
 #[derive(Clone, Debug)]
@@ -91,6 +93,10 @@ impl GlobalNorm {
     pub(crate) fn factor(&self, limit: f64) -> Factor {
         match &self.pending {
             Some(pending) if self.known == 0.0 => {
+                let pair = (**pending).clone().into_dispatch();
+                if let Ok(factor) = factor_on_device(pair, limit) {
+                    return Factor::Pending(Box::new(Tensor::from_dispatch(factor)));
+                }
                 let [largest, sum] = [0..1, 1..2].map(|place| (**pending).clone().slice(place));
                 let norm = largest * sum.sqrt();
                 let factor = (norm.clone() + 1e-6).recip() * limit;
@@ -109,7 +115,7 @@ fn read(tensor: Tensor<1>) -> Vec<f64> {
 #[derive(Default)]
 struct Gathered {
     known: f64,
-    pending: Vec<Tensor<1>>,
+    pending: Vec<DispatchTensor>,
 }
 
 impl Gathered {
@@ -120,7 +126,7 @@ impl Gathered {
         }
         match square_in_memory(&g) {
             Some(square) => self.known += square,
-            None => self.pending.push(g.reshape([-1])),
+            None => self.pending.push(g.into_dispatch()),
         }
     }
 
@@ -131,10 +137,10 @@ impl Gathered {
         };
         let mut rest = self.pending;
         while let Some(first) = rest.first() {
-            let (device, dtype) = (first.device(), first.dtype());
+            let (device, dtype) = (device_of(first), first.dtype());
             let (together, others) = rest
                 .into_iter()
-                .partition(|g| g.device() == device && g.dtype() == dtype);
+                .partition(|g| device_of(g) == device && g.dtype() == dtype);
             rest = others;
             // What does not go together with the others is read: one norm has room for one tensor.
             if let Some(pending) = norm.pending.replace(Box::new(reduced(together))) {
@@ -150,7 +156,16 @@ impl Gathered {
 }
 
 /// m = max|g| and Σ (g/m)².
-fn reduced(mut gradients: Vec<Tensor<1>>) -> Tensor<1> {
+fn reduced(gradients: Vec<DispatchTensor>) -> Tensor<1> {
+    let gradients = match magnitude(gradients) {
+        Ok(pair) => return Tensor::from_dispatch(pair),
+        Err(gradients) => gradients,
+    };
+    let vector = |g: DispatchTensor| {
+        let rank = shape_of(&g).len();
+        flattened(g, rank)
+    };
+    let mut gradients: Vec<Tensor<1>> = gradients.into_iter().map(vector).collect();
     let g = match gradients.len() {
         1 => gradients.swap_remove(0),
         _ => Tensor::cat(gradients, 0),

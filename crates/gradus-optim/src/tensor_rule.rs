@@ -8,7 +8,9 @@
 //! All parameters of equal shape are updated in one batch: row b of Θ is parameter b, its N numbers in
 //! a line. A rule reshapes the rows as it needs ([B, m, n] for matrices) and never mixes them, so that
 //! a batch of B computes what B batches of one compute, with a B-th of the kernel launches. Laying a
-//! parameter in a line costs nothing; only a batch of two or more is a copy.
+//! parameter in a line costs nothing; only a batch of two or more is a copy, and on a GPU only that of the
+//! gradients, by one kernel: weights and slots stay in the memory of the step before, of which they are
+//! [views](gradus_kernels::flat).
 //!
 //! Entries of a gradient beyond the 0.4th power of the largest number of their type (2.6e15 in `f32`)
 //! count as that, so that no sum of squares overflows.
@@ -20,6 +22,7 @@ use crate::execute::{AnyRule, Entry, ParameterState, device_of, with_rank};
 use crate::{OptimError, RuleConfig, Slot};
 use burn::backend::{DispatchTensor, TensorMetadata};
 use burn::tensor::{DType, Device, Tensor, TensorData};
+use gradus_kernels::flat::{Places, is_ours, joined, parted};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -208,13 +211,13 @@ impl Common {
 
 fn step_batch<R: TensorRule>(rule: &R, lr: f64, mut common: Common, mut batch: Vec<Piece<'_>>) {
     let shape = &common.shape;
-    let n = shape.iter().product();
+    let n: usize = shape.iter().product();
     if n == 0 {
         return;
     }
-    let rank = shape.len();
-    let theta = stacked(batch.iter().map(|p| line(rank, n, p.theta.clone())));
-    let g = stacked(batch.iter().map(|p| line(rank, n, p.grad.clone())));
+    let count = batch.len();
+    let theta = stacked(batch.iter().map(|p| p.theta.clone()).collect(), shape);
+    let g = stacked(batch.iter().map(|p| p.grad.clone()).collect(), shape);
     // Sums of squares must stay finite; a NaN stays.
     let largest = common.dtype.finfo().map_or(f64::MAX, |info| info.max);
     let g = g.clamp(-largest.powf(0.4), largest.powf(0.4));
@@ -223,11 +226,15 @@ fn step_batch<R: TensorRule>(rule: &R, lr: f64, mut common: Common, mut batch: V
         .iter()
         .enumerate()
         .map(|(i, slot)| {
+            let zeros = |count| Tensor::zeros([count, slot.len()], (&common.device, common.dtype));
+            if batch.iter().all(|piece| piece.state.slots.is_empty()) {
+                return Slot::new(zeros(count));
+            }
             let rows = batch.iter().map(|piece| match piece.state.slots.get(i) {
-                Some(tensor) => line(slot.shape.len(), slot.len(), tensor.clone()),
-                None => Tensor::zeros([1, slot.len()], (&common.device, common.dtype)),
+                Some(tensor) => tensor.clone(),
+                None => shaped(&slot.shape, zeros(1)),
             });
-            Slot::new(stacked(rows))
+            Slot::new(stacked(rows.collect(), &slot.shape))
         })
         .collect();
     for piece in &mut batch {
@@ -243,18 +250,17 @@ fn step_batch<R: TensorRule>(rule: &R, lr: f64, mut common: Common, mut batch: V
     };
     let theta = rule.update(&mut step, theta, g, &mut slots);
 
-    let count = batch.len();
-    let slots: Vec<_> = slots.iter_mut().map(Slot::take).collect();
-    for (b, piece) in batch.into_iter().enumerate() {
-        *piece.theta = shaped(shape, row(&theta, b, count));
+    let thetas = rows(theta, shape, count);
+    let slots = slots.iter_mut().zip(&layout);
+    let mut slots: Vec<_> = slots
+        .map(|(slot, layout)| rows(slot.take(), &layout.shape, count).into_iter())
+        .collect();
+    for (piece, theta) in batch.into_iter().zip(thetas) {
+        *piece.theta = theta;
         let state = piece.state;
         state.step += 1;
         state.memory.clone_from(&common.memory);
-        state.slots = layout
-            .iter()
-            .zip(&slots)
-            .map(|(slot, tensor)| shaped(&slot.shape, row(tensor, b, count)))
-            .collect();
+        state.slots = slots.iter_mut().filter_map(Iterator::next).collect();
     }
 }
 
@@ -263,19 +269,43 @@ fn line(rank: usize, n: usize, tensor: DispatchTensor) -> Tensor<2> {
     with_rank!(rank, D => { Tensor::<D>::from_dispatch(tensor).reshape([1, n]) })
 }
 
-fn stacked(rows: impl Iterator<Item = Tensor<2>>) -> Tensor<2> {
-    let mut rows: Vec<_> = rows.collect();
-    match rows.len() {
-        1 => rows.remove(0),
-        _ => Tensor::cat(rows, 0),
+/// Tensors of one shape as the rows of one. On a GPU the rows of the step before are found to lie so already.
+fn stacked(mut tensors: Vec<DispatchTensor>, shape: &[usize]) -> Tensor<2> {
+    let (rank, n) = (shape.len(), shape.iter().product());
+    if tensors.len() == 1 {
+        return line(rank, n, tensors.swap_remove(0));
+    }
+    let count = tensors.len();
+    match joined(tensors, &one_after_another(shape, count)) {
+        Ok(buffer) => Tensor::<1>::from_dispatch(buffer).reshape([count, n]),
+        Err(tensors) => {
+            let lines = tensors.into_iter().map(|tensor| line(rank, n, tensor));
+            Tensor::cat(lines.collect(), 0)
+        }
     }
 }
 
-fn row(batch: &Tensor<2>, b: usize, count: usize) -> Tensor<2> {
-    match count {
-        1 => batch.clone(),
-        _ => batch.clone().narrow(0, b, 1),
+/// The rows of a tensor, each in this shape.
+fn rows(batch: Tensor<2>, shape: &[usize], count: usize) -> Vec<DispatchTensor> {
+    if count == 1 {
+        return vec![shaped(shape, batch)];
     }
+    let batch = batch.into_dispatch();
+    let ours = is_ours(&batch);
+    let batch = Tensor::<2>::from_dispatch(batch);
+    if ours {
+        let places = one_after_another(shape, count);
+        let buffer = batch.clone().reshape([places.elements()]);
+        if let Ok(rows) = parted(buffer.into_dispatch(), &places) {
+            return rows;
+        }
+    }
+    let row = |b| shaped(shape, batch.clone().narrow(0, b, 1));
+    (0..count).map(row).collect()
+}
+
+fn one_after_another(shape: &[usize], count: usize) -> Arc<Places> {
+    Arc::new(Places::close(vec![shape.to_vec(); count]))
 }
 
 fn shaped(shape: &[usize], row: Tensor<2>) -> DispatchTensor {

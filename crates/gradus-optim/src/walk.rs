@@ -173,12 +173,13 @@ impl ModuleMapper for Take<'_> {
         let (id, tensor, mapper) = param.consume();
         let known = &mut self.roster.entries[entry];
         let info = Arc::clone(&known.info);
+        let cohort = known.cohort;
         let grad = off_tape(grad);
         info.check(&tensor.dims());
         let empty = self.empty[D].get_or_insert_with(|| {
             let device = tensor.device().without_autodiff();
-            // Not of zero elements: a tensor of rank 0 has one.
-            Tensor::<D>::zeros([1; D], &device).into_dispatch()
+            // Not of zero elements: a tensor of rank 0 has one. Nobody reads it.
+            Tensor::<D>::empty([1; D], &device).into_dispatch()
         });
         let empty = Tensor::<D>::from_dispatch(empty.clone());
         let (weight, tracking) = match resident(tensor, id, &mut known.home) {
@@ -189,7 +190,12 @@ impl ModuleMapper for Take<'_> {
                 (Weight::Out(Box::new(theta)), Some(tracking))
             }
         };
-        let mut item = Item { info, weight, grad };
+        let mut item = Item {
+            info,
+            weight,
+            grad,
+            cohort,
+        };
         let at_home = match &item.weight {
             Weight::In(resident) => fused::flex_dtype(&item.grad) == Some(resident.dtype()),
             Weight::Out(theta) => fused::flex_dtype(&item.grad) == Some(theta.dtype()),

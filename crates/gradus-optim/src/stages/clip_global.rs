@@ -3,7 +3,7 @@
 //! R. Pascanu, T. Mikolov, Y. Bengio, *On the difficulty of training recurrent neural networks*,
 //! 2012, arXiv:1211.5063.
 
-use super::{Flow, GradientStage, Now, StageState, scale};
+use super::{Flow, GradientStage, Now, StageState, scale_together};
 use crate::hyper::hyperparameters;
 use crate::item::Item;
 use crate::norm::GlobalNorm;
@@ -34,9 +34,7 @@ impl GradientStage for ClipGlobal {
     fn apply(&self, _now: &Now, _state: &mut StageState, items: &mut [&mut Item]) -> Flow {
         let norm = GlobalNorm::of_items(items);
         let factor = norm.factor(self.limit);
-        for item in items.iter_mut() {
-            scale(item, &factor);
-        }
+        scale_together(items, &factor);
         Flow::On(Some(norm))
     }
 }

@@ -53,15 +53,19 @@ pub(crate) use group::check_groups;
 
 use crate::config::CatalogueEntry;
 use crate::execute::{AnyRule, ParameterState, with_rank};
+use crate::flat::goes_alone;
 use crate::hyper;
 use crate::item::Item;
 use crate::norm::{Factor, GlobalNorm};
 use crate::text::{Call, TextError, Value, normal, suggestion};
 use crate::{Hyperparameters, OptimError, Rule};
+use burn::backend::TensorMetadata;
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor};
+use gradus_kernels::flat::{Places, joined_times, parted};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 /// Declares the stages: the example, if not empty, is shown where the first argument is missing.
 macro_rules! stages {
@@ -366,6 +370,50 @@ fn step_items<R: Rule>(rule: &R, state: &mut StageState, items: &mut [&mut Item]
     rule.step_all(0.0, &mut entries);
     for (item, kept) in items.iter().zip(states) {
         state.parameters.insert(item.name.clone(), kept);
+    }
+}
+
+/// [`scale`] for all items: on a GPU by one kernel, into one buffer, in the order in which the rules will ask for
+/// them.
+fn scale_together(items: &mut [&mut Item], factor: &Factor) {
+    let Factor::Pending(factor) = factor else {
+        items.iter_mut().for_each(|item| scale(item, factor));
+        return;
+    };
+    // What goes through its rule by itself is scaled on the way.
+    let (alone, mut order): (Vec<usize>, Vec<usize>) =
+        (0..items.len()).partition(|&index| goes_alone(items[index].shape.iter().product()));
+    order.sort_by_key(|&index| items[index].cohort);
+    if order.len() > 1 {
+        scale_side_by_side(items, &order, factor);
+    } else {
+        scale_each(items, &order, factor);
+    }
+    scale_each(items, &alone, factor);
+}
+
+fn scale_each(items: &mut [&mut Item], which: &[usize], factor: &Tensor<1>) {
+    let factor = Factor::Pending(Box::new(factor.clone()));
+    for &index in which {
+        scale(items[index], &factor);
+    }
+}
+
+fn scale_side_by_side(items: &mut [&mut Item], order: &[usize], factor: &Tensor<1>) {
+    let dtype = items[order[0]].grad.dtype();
+    let parts = order.iter().map(|&index| items[index].grad.clone());
+    let shapes = order.iter().map(|&index| items[index].shape.clone());
+    let places = Arc::new(Places::apart(shapes, dtype));
+    let scaled = joined_times(parts.collect(), factor.clone().into_dispatch(), &places)
+        .ok()
+        .and_then(|buffer| parted(buffer, &places).ok());
+    match scaled {
+        Some(scaled) => {
+            for (&index, grad) in order.iter().zip(scaled) {
+                items[index].grad = grad;
+            }
+        }
+        None => scale_each(items, order, factor),
     }
 }
 
