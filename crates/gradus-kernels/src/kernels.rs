@@ -1,7 +1,7 @@
 //! What a backend computes: each operation and its gradients, off the tape.
 //!
 //! The bodies here are Burn's own operations, so that every backend has them; [`Flex`](crate::flex)
-//! replaces them by the kernels in [`cpu`](crate::cpu).
+//! replaces them by the kernels in [`cpu`](crate::cpu), and GPU backends some of them by those in `cube`.
 
 use burn::backend::Backend;
 use burn::backend::tensor::{FloatTensor, IntTensor};
@@ -296,13 +296,3 @@ pub trait Kernels: Backend {
 #[cfg(feature = "ndarray")]
 #[allow(deprecated, reason = "kept for comparison")]
 impl Kernels for burn::backend::NdArray {}
-
-#[cfg(any(
-    feature = "wgpu",
-    feature = "vulkan",
-    feature = "metal",
-    feature = "cuda",
-    feature = "rocm",
-    feature = "cpu"
-))]
-impl Kernels for burn::backend::Cube {}

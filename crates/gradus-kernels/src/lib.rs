@@ -5,6 +5,7 @@
 //!   Dispatch: which device, with a tape?     ops.rs
 //!     Autodiff ─► record, differentiate      autodiff/
 //!     backend  ─► Kernels: flex ─► cpu       kernels.rs, flex/, cpu/
+//!                          GPUs ─► cube      cube/: between convolutions
 //!                          others ─► Burn    fallback/
 //! ```
 //!

@@ -36,12 +36,21 @@ pub(crate) fn max_pooled_gradient<B: Backend>(
     dy: FloatTensor<B>,
     windows: Windows,
 ) -> FloatTensor<B> {
+    max_pooled_gradient_like::<B>(shaped::<B>(x, &dy), index, dy, windows)
+}
+
+/// With a tensor of the shape of x.
+pub(crate) fn max_pooled_gradient_like<B: Backend>(
+    x: FloatTensor<B>,
+    index: IntTensor<B>,
+    dy: FloatTensor<B>,
+    windows: Windows,
+) -> FloatTensor<B> {
     let Windows {
         kernel,
         stride,
         padding,
     } = windows;
-    let x = shaped::<B>(x, &dy);
     B::max_pool2d_with_indices_backward(x, kernel, stride, padding, DILATION, CEIL, dy, index)
         .x_grad
 }
