@@ -342,17 +342,28 @@ fn after_a_life(text: &str, device: &Device) -> Vec<Vec<f32>> {
 #[test]
 fn steps_are_those_of_the_cpu_whatever_happens_between_them() {
     on_every_gpu("steps", |device, _| {
-        for text in [
-            "sgd(lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=true)",
-            "adamw(lr=0.01) | no_decay | clip_global(limit=0.5)",
-            "adamw(lr=0.01) | ema(0.9)",
+        for (text, tolerance) in [
+            (
+                "sgd(lr=0.1, momentum=0.9, weight_decay=5e-4, nesterov=true)",
+                2e-6,
+            ),
+            ("adamw(lr=0.01) | no_decay | clip_global(limit=0.5)", 2e-6),
+            ("adamw(lr=0.01) | ema(0.9)", 2e-6),
+            (
+                "lion(lr=0.01) | group(name=filters.1, lr=0) | group(name=scales.*, lr=0.02)",
+                2e-6,
+            ),
+            ("prodigy | clip_global(limit=0.5)", 2e-5),
+            // Its products magnify rounding.
+            ("muon(lr=0.02)", 2e-4),
         ] {
             let expected = after_a_life(text, &Device::flex());
             let found = after_a_life(text, device);
             assert_eq!(found.len(), expected.len());
             for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
                 for (a, b) in found.iter().zip(expected) {
-                    assert!((a - b).abs() < 2e-6, "{text}, tensor {index}: {a} and {b}");
+                    let far = (a - b).abs() >= tolerance;
+                    assert!(!far && a.is_finite(), "{text}, tensor {index}: {a} and {b}");
                 }
             }
         }

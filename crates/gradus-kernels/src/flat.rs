@@ -13,7 +13,7 @@
 //! Views begin at multiples of [`ALIGNMENT`] bytes, as devices ask. Gaps hold zeros in a
 //! [fresh](joined_afresh) buffer and anything later: a formula may compute on them, a sum may not.
 //!
-//! This is for backends of CubeCL (GPUs). For other tensors each function gives back what it was given.
+//! This is for GPUs (backends of CubeCL but its CPU runtime). For other tensors each function gives back what it was given.
 
 use std::sync::Arc;
 
@@ -81,7 +81,7 @@ impl Places {
     }
 }
 
-/// Whether the functions of this page work on the tensor: of floats, off the tape, on a backend of CubeCL.
+/// Whether the functions of this page work on the tensor: of floats, off the tape, on a GPU.
 #[must_use]
 pub fn is_ours(tensor: &DispatchTensor) -> bool {
     #[cfg(feature = "cube")]

@@ -21,11 +21,11 @@ use burn::backend::{
     BackendTensor, DispatchAutodiffContext, DispatchTensor, DispatchTensorKind, ExecutionError,
 };
 use burn::tensor::Shape;
-use burn_cubecl::CubeBackend;
 use burn_cubecl::fusion::{CubeFusionHandle, FusionCubeRuntime};
 use burn_cubecl::kernel::{into_contiguous, slice};
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
+use burn_cubecl::{CubeBackend, CubeDevice};
 
 use super::gather::gather;
 use crate::flat::Places;
@@ -34,21 +34,17 @@ use crate::flat::Places;
 pub(super) type Waiting = FusionTensor<FusionCubeRuntime>;
 
 pub(crate) fn is_ours(tensor: &DispatchTensor) -> bool {
-    matches!(
-        (&tensor.kind, &tensor.autodiff),
-        (
-            DispatchTensorKind::Cube(BackendTensor::Float(_)),
-            DispatchAutodiffContext::Disabled
-        )
-    )
+    waiting(tensor).is_some()
 }
 
+/// The tensor, if it is one of ours. CubeCL's own CPU runtime is left to Burn: there a launch costs little, and
+/// these kernels have not been tried on it.
 pub(super) fn waiting(tensor: &DispatchTensor) -> Option<&Waiting> {
     match (&tensor.kind, &tensor.autodiff) {
         (
             DispatchTensorKind::Cube(BackendTensor::Float(tensor)),
             DispatchAutodiffContext::Disabled,
-        ) => Some(tensor),
+        ) if !matches!(tensor.client.device(), CubeDevice::Cpu(_)) => Some(tensor),
         _ => None,
     }
 }
