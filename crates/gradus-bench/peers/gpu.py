@@ -6,6 +6,8 @@ and the race to 94 % on CIFAR-10 against PyTorch on the same files.
     python crates/gradus-bench/peers/gpu.py --gradus target/release/gradus --device cuda \\
         --data folder:cifar10-jpeg.tar.xz --seeds 10 --out gpu
 
+Training and the race are measured in f32 and, on CUDA where `gradus doctor` finds it, in bf16; `--precision` says otherwise.
+
 Writes OUT.md and OUT.json. Each part is a process of its own; one that fails is a line of the table with its last
 words, and the others go on. `--parts` chooses; `--preset`, `--epochs`, `--set` and `--torch-args` make a trial small:
 
@@ -77,9 +79,23 @@ def optim(args):
     return found, rows
 
 
+def precisions(args):
+    """What is asked for, or f32 and on CUDA bf16 too, if the device has it."""
+    if args.precision:
+        return args.precision.split(",")
+    if not args.device.startswith("cuda"):
+        return ["f32"]
+    found, _ = call([args.gradus, "doctor", "--json"], args.limit)
+    names = {args.device, f"{args.device}:0"}
+    able = [(device.get("speed") or {}).get("precisions", []) for device in found.get("devices", []) if device.get("name") in names]
+    return ["f32", "bf16"] if any("bf16" in names for names in able) else ["f32"]
+
+
 def backends(args):
     out = pathlib.Path(str(args.out) + "-backends")
-    found, seconds = call([args.gradus, "bench", "backends", "--devices", f"flex,{args.device}", "--peers", "torch,burn", "--python",
+    models = [word for precision in precisions(args) for model in ("cnn", "airnet --width 32,64,64", "airnet")
+              for word in ("--model", model if precision == "f32" else f"{model} --precision {precision}")]
+    found, seconds = call([args.gradus, "bench", "backends", "--devices", f"flex,{args.device}", *models, "--peers", "torch,burn", "--python",
                            args.python, "--out", out.with_suffix(".md"), "--figure", out.with_suffix(".svg"), "--json"], args.limit)
     return found, [("bench backends", found.get("error") or f"{out}.md, {seconds:.0f} s")]
 
@@ -89,22 +105,25 @@ def race(args):
     small += ["--epochs", args.epochs] if args.epochs else []
     for setting in args.set:
         small += ["--set", setting]
-    ours, theirs = [], []
+    wanted = precisions(args)
+    ours, theirs = {precision: [] for precision in wanted}, []
     path = args.data.removeprefix("folder:")
     # The first run compiles and tunes kernels; it is not counted, as the warm-up of the other side is not.
     for seed in range(0, args.seeds + 1):
-        folder = pathlib.Path(f"{args.out}-runs") / f"{int(time.time())}-{seed}"
-        out, _ = call([args.gradus, "train", "--data", args.data, "--preset", args.preset, "--device", args.device, "--seed", seed,
-                       "--out", folder, "--no-report", "--json", *small], args.limit)
-        if seed > 0 or "error" in out:
-            ours.append(out)
+        for precision in wanted:
+            folder = pathlib.Path(f"{args.out}-runs") / f"{int(time.time())}-{precision}-{seed}"
+            out, _ = call([args.gradus, "train", "--data", args.data, "--preset", args.preset, "--device", args.device, "--precision",
+                           precision, "--seed", seed, "--out", folder, "--no-report", "--json", *small], args.limit)
+            if seed > 0 or "error" in out:
+                ours[precision].append(out)
         if seed > 0:
             peer = args.torch_device or ("cuda" if args.device.startswith("cuda") else "cpu")
             out, _ = call([args.python, HERE / "airbench_torch.py", "--data", path, "--device", peer, "--seeds", 1, "--first-seed", seed,
                            *args.torch_args.split()], args.limit)
             theirs.append(out)
     rows = []
-    for name, runs, accuracy in (("gradus", ours, "test_accuracy"), ("torch", theirs, "accuracy")):
+    sides = [(f"gradus {precision}", ours[precision], "test_accuracy") for precision in wanted]
+    for name, runs, accuracy in (*sides, ("torch", theirs, "accuracy")):
         good = [run for run in runs if "error" not in run]
         rows += [(f"race, {name}", run["error"]) for run in runs if "error" in run]
         if good:
@@ -112,7 +131,7 @@ def race(args):
             spread = statistics.stdev(reached) if len(reached) > 1 else float("nan")
             rows.append((f"race, {name}, {len(good)} seeds", f"accuracy {statistics.mean(reached):.4f} ± {spread:.4f}, "
                          f"median {statistics.median(seconds):.2f} s" +
-                         (f", of which training {statistics.median(run['train_seconds'] for run in good):.2f} s" if name == "gradus" else "")))
+                         (f", of which training {statistics.median(run['train_seconds'] for run in good):.2f} s" if name != "torch" else "")))
     return {"gradus": ours, "torch": theirs}, rows
 
 
@@ -124,6 +143,7 @@ def main():
     parser.add_argument("--torch-device", help="default: cuda where --device is, else cpu")
     parser.add_argument("--data", default="cifar10", help="as `gradus train --data`; PyTorch reads a folder or an archive")
     parser.add_argument("--preset", default="airbench94")
+    parser.add_argument("--precision", help="some of f32,bf16,f16; default: f32, and on CUDA bf16 where it is there")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--limit-batches", type=int)

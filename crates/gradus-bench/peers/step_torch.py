@@ -3,7 +3,8 @@
 Answers each line of JSON on stdin with one on stdout: {"do": "load", "file": …, "device": "cpu" or "cuda"}
 once, then
 {"do": "train" or "infer", "variant": …, "warmup": 1, "steps": 10}. A variant is `nchw`,
-`channels_last` or `compiled` (which is channels_last too), with `-bf16` behind it for autocast.
+`channels_last` or `compiled` (which is channels_last too), with `-bf16` or `-f16` behind it for autocast; the loss is
+not scaled in f16, on either side.
 
 On a GPU the steps of a call are timed together: it works while the program goes on.
 """
@@ -58,7 +59,7 @@ class Side:
 
     def __init__(self, variant):
         layout, _, precision = variant.partition("-")
-        self.bf16 = precision == "bf16"
+        self.half = {"bf16": torch.bfloat16, "f16": torch.float16}.get(precision)
         self.format = torch.contiguous_format if layout == "nchw" else torch.channels_last
         self.module = build(config, arrays).to(device=device, memory_format=self.format)
         self.model = torch.compile(self.module) if layout == "compiled" else self.module
@@ -78,7 +79,7 @@ class Side:
         for _ in range(steps):
             x, y = self.batches[self.done % len(self.batches)]
             begin = time.perf_counter()
-            with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
+            with torch.autocast(device, self.half or torch.bfloat16, enabled=self.half is not None):
                 loss = F.cross_entropy(self.model(x), y)
             loss.backward()
             self.optimizer.step()
@@ -91,7 +92,7 @@ class Side:
     def infer(self, steps):
         self.model.eval()
         seconds = []
-        with torch.inference_mode(), torch.autocast(device, torch.bfloat16, enabled=self.bf16):
+        with torch.inference_mode(), torch.autocast(device, self.half or torch.bfloat16, enabled=self.half is not None):
             for step in range(steps):
                 x, _ = self.batches[step % len(self.batches)]
                 begin = time.perf_counter()

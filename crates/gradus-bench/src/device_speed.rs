@@ -12,6 +12,7 @@
 
 use crate::memory::{Bandwidth, bandwidth};
 use burn::tensor::{Device, Tensor};
+use gradus_kernels::Precision;
 use gradus_train::device::{Adapter, adapter, caught, is_of_cpu, opens};
 use serde::{Deserialize, Serialize};
 use std::time::{Duration, Instant};
@@ -21,6 +22,9 @@ use std::time::{Duration, Instant};
 pub struct DeviceSpeed {
     /// What the GPU says of itself.
     pub adapter: Option<Adapter>,
+    /// The precisions that `gradus train` has on it; the CPU backend has f16 too, emulated.
+    #[serde(default)]
+    pub precisions: Vec<String>,
     /// From the first call to the first number: opening the driver, compiling a kernel.
     pub first_result_seconds: f64,
     /// Matrix products in f32, in GFLOP/s.
@@ -48,6 +52,13 @@ impl DeviceSpeed {
         let first_result_seconds = start.elapsed().as_secs_f64();
         caught(|| {
             let adapter = adapter(&device)?;
+            let precisions = Precision::of(&device)
+                .into_iter()
+                .filter(|precision| {
+                    backend != "flex" || *precision == Precision::F32 || precision.is_native()
+                })
+                .map(|precision| precision.to_string())
+                .collect();
             let launch_microseconds = launch(&device)?;
             let (gemm_gflops, gemm_size) = gemm(&device)?;
             let copy_gb_per_second = match is_of_cpu(backend) {
@@ -57,6 +68,7 @@ impl DeviceSpeed {
             };
             Ok(Self {
                 adapter,
+                precisions,
                 first_result_seconds,
                 gemm_gflops,
                 gemm_size,

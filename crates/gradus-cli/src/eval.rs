@@ -7,6 +7,7 @@ use anyhow::bail;
 use clap::{Args, ValueEnum};
 use gradus_core::ranks::Ranks;
 use gradus_data::{DataSpec, Dataset};
+use gradus_kernels::Precision;
 use gradus_train::device::is_of_cpu;
 use gradus_train::evaluate::{Evaluation, Feed, evaluate};
 use gradus_train::{
@@ -122,14 +123,24 @@ pub(crate) fn run(args: &EvalArgs) -> Outcome {
     }
     let data = data::open(&config.data)?;
     check(&saved, &data)?;
-    // The scores are those of the run, so its precision is too.
+    // The scores are those of the run, so its precision is too, where the device has it.
+    let mut precision = config.precision;
+    if precision != Precision::F32
+        && backend != "flex"
+        && !Precision::of(&device).contains(&precision)
+    {
+        output::say(
+            args.speech.quiet,
+            format!("computed in f32: {backend} has no {precision}, which the run was trained in"),
+        );
+        precision = Precision::F32;
+    }
     let place = (device, backend.as_str());
-    let evaluation =
-        (config.precision).during(|| measure(&saved, &config, data, place, args.split))?;
+    let evaluation = precision.during(|| measure(&saved, &config, data, place, args.split))?;
     if args.speech.json {
         output::json(&json!({
             "source": saved.source, "data": config.data.spec, "split": evaluation.split,
-            "device": backend, "tta": evaluation.tta, "n": evaluation.n, "loss": evaluation.loss,
+            "device": backend, "precision": precision.to_string(), "tta": evaluation.tta, "n": evaluation.n, "loss": evaluation.loss,
             "accuracy": evaluation.accuracy, "top5": evaluation.top5,
             "classes": evaluation.classes, "per_class": evaluation.per_class,
             "confusion": evaluation.confusion,

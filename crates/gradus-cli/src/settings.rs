@@ -19,6 +19,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use gradus_data::DataSpec;
+use gradus_kernels::Precision;
 use gradus_nn::{Activation, Initializer, Loss, ModelConfig, NormKind, Width};
 use gradus_optim::{MethodConfig, ScheduleConfig};
 use gradus_train::{DataOn, Layers, ReadEvery, RunConfig, TrainError, Tta, batch_size};
@@ -154,8 +155,9 @@ pub(crate) struct Settings {
     /// Where to compute: auto, flex, ndarray, cuda, cuda:1, … (see `gradus doctor`) [default: auto]
     #[arg(long, value_name = "NAME", help_heading = "Run")]
     device: Option<String>,
-    /// What is multiplied in convolutions: f32, or bf16 where the CPU has it [default: f32]
-    #[arg(long, value_name = "NAME", value_parser = ["f32", "bf16"], help_heading = "Run")]
+    /// What convolutions and linear layers multiply, and on a GPU what passes between layers: f32, bf16 or f16,
+    /// where the device has it (see `gradus doctor`); weights and the optimizer stay f32 [default: f32]
+    #[arg(long, value_name = "NAME", value_parser = Precision::NAMES, help_heading = "Run")]
     precision: Option<String>,
     /// Read the losses of so many steps at once, so that a GPU need not wait for the host in each: 1 to 10000, or
     /// auto: 16 on a GPU, 1 on a CPU and where a value decides something [default: auto]

@@ -429,8 +429,16 @@ fn finished(args: &TrainArgs, summary: &Summary) -> Outcome {
                 ),
             ),
             ("weights", format!("SHA-256 {}", summary.weights_sha256)),
-            ("run folder", summary.run_dir.display().to_string()),
         ];
+        if let Some(skipped) = summary.skipped_steps.filter(|skipped| *skipped > 0) {
+            let of = format!(
+                "{} of {} steps, whose gradients overflowed f16",
+                count(skipped),
+                count(summary.steps)
+            );
+            rows.insert(2, ("left out", of));
+        }
+        rows.push(("run folder", summary.run_dir.display().to_string()));
         if let Some(path) = path {
             rows.push(("report", path.display().to_string()));
         }

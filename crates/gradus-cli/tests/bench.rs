@@ -102,7 +102,7 @@ fn what_cannot_be_measured_is_refused() {
         (&["--model", "cnn", "--batch", "0"], "from 1 on"),
         (&["--model", "cnn", "--set", "pool=middle"], "middle"),
         (&["--model", "cnn", "--set", "colour=red"], "colour"),
-        (&["--model", "cnn", "--precision", "f16"], "bf16"),
+        (&["--model", "cnn", "--precision", "f8"], "bf16"),
         (
             &[
                 "--model",
@@ -112,7 +112,7 @@ fn what_cannot_be_measured_is_refused() {
                 "--device",
                 "ndarray",
             ],
-            "for the device flex",
+            "expected f32, which is what ndarray computes in",
         ),
         (&["--model", "cnn", "--device", "flx"], "flex"),
         (&["--model", "mlp", "--peers", "burn"], "the peers have"),

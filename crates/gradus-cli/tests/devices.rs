@@ -85,6 +85,10 @@ fn doctor_measures_every_device() {
                     assert!(speed[field].as_f64().unwrap() > 0.0, "{field}: {device}");
                 }
                 assert!(speed["gemm_size"].as_u64().unwrap() >= 256, "{device}");
+                assert_eq!(speed["precisions"][0], "f32", "{device}");
+                if device["name"] == "ndarray" {
+                    assert_eq!(speed["precisions"].as_array().unwrap().len(), 1);
+                }
             }
             error => {
                 assert!(!error.as_str().unwrap().is_empty(), "{device}");

@@ -22,6 +22,7 @@ use gradus_core::ranks::Ranks;
 
 use crate::cpu::activation::Act;
 use crate::kernels::{ChannelGradients, ChannelMap, Kernels, Moments};
+use crate::mixed::of_channels;
 use crate::ops::KernelOps;
 
 /// How a batch is normalised together with those of other ranks.
@@ -56,7 +57,7 @@ impl Joint {
         epsilon: f64,
         act: Act,
     ) -> Measured {
-        let (device, dtype, channels) = (x.device(), x.dtype(), x.dims()[1]);
+        let (device, dtype, channels) = (x.device(), of_channels(x.dtype()), x.dims()[1]);
         let (mean, variance) = Dispatch::channel_moments(x.into_dispatch());
         let [mean, variance] = [mean, variance].map(|moment| {
             let data = Tensor::<1>::from_dispatch(moment).try_into_data();

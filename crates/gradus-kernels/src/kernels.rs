@@ -17,7 +17,7 @@ use crate::fallback;
 pub struct Convolution {
     /// Stride, padding, dilation, groups.
     pub options: ConvOptions<2>,
-    /// What is multiplied, on the CPU backend; the others choose by the type of their tensors.
+    /// What is multiplied, of f32 tensors on the CPU backend; else the type of the tensors decides.
     pub precision: Precision,
 }
 
@@ -95,6 +95,10 @@ pub struct Moments<B: Backend> {
 /// The operations of a plain backend, forward and backward.
 ///
 /// Shapes: images `[N, C, H, W]`, filters `[K, C/G, h, w]`, vectors `[C]` or `[K]`.
+///
+/// Types: x, y, residual and their gradients share one, which may be half; so do a filter and its gradient, and
+/// what is multiplied. Moments, and the vectors of a [`ChannelMap`] with their gradients, are f32 where that
+/// is half. Logits are f32 or f64.
 pub trait Kernels: Backend {
     /// y = x ∗ w + b.
     fn convolve(
@@ -103,7 +107,7 @@ pub trait Kernels: Backend {
         bias: Option<FloatTensor<Self>>,
         how: &Convolution,
     ) -> FloatTensor<Self> {
-        Self::conv2d(x, weight, bias, how.options.clone())
+        fallback::conv::convolve::<Self>(x, weight, bias, how)
     }
 
     /// ∂L/∂x, of the shape `x`, from dy = ∂L/∂y.
@@ -113,8 +117,7 @@ pub trait Kernels: Backend {
         dy: FloatTensor<Self>,
         how: &Convolution,
     ) -> FloatTensor<Self> {
-        let x = fallback::shaped::<Self>(x, &dy);
-        Self::conv2d_x_backward(x, weight, dy, how.options.clone())
+        fallback::conv::input_gradient::<Self>(x, weight, dy, how)
     }
 
     /// ∂L/∂w, of the shape `weight`.
@@ -124,8 +127,7 @@ pub trait Kernels: Backend {
         dy: FloatTensor<Self>,
         how: &Convolution,
     ) -> FloatTensor<Self> {
-        let weight = fallback::shaped::<Self>(weight, &dy);
-        Self::conv2d_weight_backward(x, weight, dy, how.options.clone())
+        fallback::conv::weight_gradient::<Self>(x, weight, dy, how)
     }
 
     /// ∂L/∂b of a vector that was added to every position: the sum over N, H and W.

@@ -11,7 +11,7 @@
 //!
 //! - [`conv2d`], [`batch_norm_act`], [`scale_shift_act`], [`activation`], [`max_pool2d`], [`avg_pool2d`],
 //!   [`global_avg_pool`], [`subsample`], [`linear`], [`cross_entropy`], [`fork`]: the operations
-//! - [`Precision`]: f32 or bf16 products
+//! - [`Precision`]: f32, bf16 or f16 products; [`mixed`]: which operation computes in which type
 //! - [`cpu`]: the kernels themselves, functions over slices, which know nothing of Burn
 //! - [`memory`]: the pool that their results come from
 //! - [`profile`]: what each operation took
@@ -42,6 +42,7 @@ mod flex;
 mod joint;
 mod kernels;
 pub mod memory;
+pub mod mixed;
 mod ops;
 pub mod profile;
 #[cfg(feature = "flex")]
@@ -56,6 +57,7 @@ pub use joint::Joint;
 pub use kernels::{
     ChannelGradients, ChannelMap, Convolution, CrossEntropy, Kernels, LinearState, Moments, Windows,
 };
+pub use mixed::widen;
 pub use ops::{KernelOps, Maybe};
 pub use tensor::{
     Normalised, activation, avg_pool2d, batch_norm_act, conv2d, cross_entropy, fork,

@@ -1,4 +1,4 @@
-//! The operations over Burn's `Tensor`.
+//! The operations over Burn's `Tensor`: shapes are checked here, and types are made to fit ([`mixed`](crate::mixed)).
 
 use burn::backend::Dispatch;
 use burn::tensor::ops::ConvOptions;
@@ -9,6 +9,7 @@ use crate::cpu::Precision;
 use crate::cpu::activation::Act;
 use crate::joint::Joint;
 use crate::kernels::{Convolution, CrossEntropy, Windows};
+use crate::mixed::{beside, of_channels, operands, widen};
 use crate::ops::KernelOps;
 
 /// Two-dimensional convolution. x `[N, C, H, W]`, w `[K, C/G, h, w]`, b `[K]` → `[N, K, H′, W′]`.
@@ -18,7 +19,7 @@ use crate::ops::KernelOps;
 /// H′ = ⌊(H + 2p − d·(h − 1) − 1)/s⌋ + 1
 /// ```
 /// with stride s, padding p, dilation d and groups G from `options`. The products are of
-/// [`Precision::current`], in the gradients too.
+/// [`Precision::current`], in the gradients too; see [`mixed`](crate::mixed) for the type of the result.
 ///
 /// On the CPU some 3×3 convolutions are computed by tiles of 4×4 positions (Winograd's method, see
 /// [`cpu::conv`](crate::cpu::conv)): what is no number or infinite then spoils the tiles that it lies
@@ -62,6 +63,7 @@ pub fn conv2d(
             "conv2d: a kernel that reaches over {reach} positions is larger than the image of {size}"
         );
     }
+    let (x, weight, bias) = operands(x, weight, bias);
     Tensor::from_dispatch(Dispatch::convolution(
         x.into_dispatch(),
         weight.into_dispatch(),
@@ -93,7 +95,8 @@ pub struct Normalised<const D: usize> {
 /// μ = mean x,  v = mean (x − μ)²        over everything but the channels
 /// y = f(γ·(x − μ)/√(v + ε) + β + residual)
 /// ```
-/// The gradient goes through μ and v to x. Inside [`Ranks::during`] the means are over the batches of all
+/// y and the residual are of the type of x; μ, v, γ, β are f32 where that is half. The gradient goes through
+/// μ and v to x. Inside [`Ranks::during`] the means are over the batches of all
 /// ranks, and the gradient goes through them to the x of every rank.
 ///
 /// # Panics
@@ -107,10 +110,13 @@ pub fn batch_norm_act<const D: usize>(
     epsilon: f64,
     act: Act,
 ) -> Normalised<D> {
-    let dims = x.dims();
-    let options = (&x.device(), x.dtype());
+    let (dims, dtype) = (x.dims(), x.dtype());
+    let vectors = of_channels(dtype);
+    let options = (&x.device(), vectors);
     let gamma = gamma.unwrap_or_else(|| Tensor::ones([dims[1]], options));
     let beta = beta.unwrap_or_else(|| Tensor::zeros([dims[1]], options));
+    let [gamma, beta] = [gamma, beta].map(|vector| beside(vector, vectors));
+    let residual = residual.map(|residual| beside(residual, dtype));
     check_channels("batch_norm_act", &dims, [&gamma, &beta], residual.as_ref());
     let (x, count) = (as_images(x), dims[0] * dims[2..].iter().product::<usize>());
     let ranks = Ranks::current();
@@ -161,7 +167,10 @@ pub fn scale_shift_act<const D: usize>(
     residual: Option<Tensor<D>>,
     act: Act,
 ) -> Tensor<D> {
-    let dims = x.dims();
+    let (dims, dtype) = (x.dims(), x.dtype());
+    let vectors = of_channels(dtype);
+    let [scale, shift] = [scale, shift].map(|vector| beside(vector, vectors));
+    let residual = residual.map(|residual| beside(residual, dtype));
     check_channels(
         "scale_shift_act",
         &dims,
@@ -270,7 +279,7 @@ fn check_windows(name: &str, x: &Tensor<4>, windows: &Windows) {
     }
 }
 
-/// The linear layer y = f(x·W + b). x `[…, C]`, W `[C, K]`, b `[K]` → `[…, K]`.
+/// The linear layer y = f(x·W + b), in the types of [`mixed`](crate::mixed). x `[…, C]`, W `[C, K]`, b `[K]` → `[…, K]`.
 ///
 /// # Panics
 /// If the sizes do not fit.
@@ -289,6 +298,7 @@ pub fn linear<const D: usize>(
         assert_eq!(bias.dims(), [outputs], "linear: one bias for each output");
     }
     let rows = dims[..D - 1].iter().product();
+    let (x, weight, bias) = operands(x, weight, bias);
     let y = Dispatch::linear_layer(
         x.reshape([rows, inputs]).into_dispatch(),
         weight.into_dispatch(),
@@ -299,7 +309,8 @@ pub fn linear<const D: usize>(
     Tensor::<2>::from_dispatch(y).reshape(dims)
 }
 
-/// Softmax cross-entropy of each example. Logits `[N, K]`, classes `[N]` in 0…K−1 → `[N]`.
+/// Softmax cross-entropy of each example, in f32 where the logits are half. Logits `[N, K]`, classes `[N]` in
+/// 0…K−1 → `[N]`.
 ///
 /// ```text
 /// ℓ = −(1−ε)·w_y·log p_y − (ε/K)·Σ_j w_j·log p_j,    p = softmax(s)
@@ -329,7 +340,7 @@ pub fn cross_entropy(
         class_weights: class_weights.map(<[f64]>::to_vec),
     };
     Tensor::from_dispatch(Dispatch::softmax_cross_entropy(
-        logits.into_dispatch(),
+        widen(logits).into_dispatch(),
         targets.into_dispatch(),
         how,
     ))

@@ -96,6 +96,15 @@ impl Activation {
         if let Some(act) = self.kernel(x.dtype()) {
             return gradus_kernels::activation(x, act);
         }
+        // Half numbers are rounded once, behind the formula.
+        let dtype = x.dtype();
+        let wide = gradus_kernels::widen(x);
+        let widened = wide.dtype() != dtype;
+        let y = self.formula(wide);
+        if widened { y.cast(dtype) } else { y }
+    }
+
+    fn formula<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         match *self {
             Self::Relu => activation::relu(x),
             Self::LeakyRelu { negative_slope } => activation::leaky_relu(x, negative_slope),
@@ -112,10 +121,10 @@ impl Activation {
     }
 
     /// The function as `gradus-kernels` knows it, for a tensor of these numbers: there it is one pass,
-    /// alone or together with the normalisation before it. Its constants are of f32, so other numbers go to
-    /// Burn, unless somebody listens and compares them with f32.
+    /// alone or together with the normalisation before it. Its constants are of f32, so f64 goes to Burn, unless
+    /// somebody listens and compares it with f32.
     pub(crate) fn kernel(&self, dtype: DType) -> Option<Act> {
-        if dtype != DType::F32 && !gradus_kernels::trace::is_listening() {
+        if dtype == DType::F64 && !gradus_kernels::trace::is_listening() {
             return None;
         }
         match *self {

@@ -21,6 +21,7 @@ use gradus_optim::PlateauState;
 use serde::{Deserialize, Serialize};
 
 use crate::event::EpochRecord;
+use crate::loss_scale::LossScale;
 use crate::{RunDir, TrainError, files, weights};
 
 const MODEL: &str = "model.safetensors";
@@ -60,6 +61,9 @@ pub struct Progress {
     pub seconds: f64,
     /// SHA-256 of the data set, so that a run is not continued on other data.
     pub fingerprint: String,
+    /// The scale of the loss, in f16.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loss_scale: Option<LossScale>,
 }
 
 /// Sums over the batches of an epoch.
@@ -75,6 +79,9 @@ pub struct EpochSums {
     pub grad_norm: f64,
     /// Steps.
     pub steps: usize,
+    /// Of these, those that were left out because the gradient overflowed f16; no gradient norm is of them.
+    #[serde(default)]
+    pub skipped: usize,
     /// Seconds.
     pub seconds: f64,
     /// Of these, seconds until the images were there.

@@ -31,8 +31,9 @@ pub struct RunConfig {
     pub batch_size: usize,
     /// Where to compute: `auto`, `flex`, `ndarray`, `cuda`, `cuda:1`, …
     pub device: String,
-    /// What is multiplied in convolutions: `f32`, or `bf16` on processors that have it. Weights, sums
-    /// and the optimizer are f32 in any case.
+    /// What convolutions and linear layers multiply: `f32`, `bf16` or `f16`. On a GPU what passes between
+    /// layers is of that type too ([`gradus_kernels::mixed`]); on the CPU bf16 is that of products alone.
+    /// Weights, statistics, losses and the optimizer are f32 in any case. What a device has not is refused.
     #[serde(default, with = "crate::precision")]
     pub precision: Precision,
     /// After how many steps the losses, accuracies and gradient norms of these steps are read from the device:
@@ -325,8 +326,8 @@ impl RunConfig {
             }
         }
         self.read_every.validate()?;
-        crate::precision::check(self.precision, &self.device)?;
         self.optimizer.validate()?;
+        crate::precision::check_method(self)?;
         self.schedule.validate()?;
         crate::solve::check(self)?;
         if let Some(model) = &self.model {

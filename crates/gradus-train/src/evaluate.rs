@@ -12,6 +12,7 @@ use base64::Engine;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use gradus_core::ranks::Ranks;
 use gradus_data::{Batch, Images, Layout, LoaderConfig, Normalization};
+use gradus_kernels::widen;
 use gradus_nn::{Classifier, Loss, Mode};
 use serde::{Deserialize, Serialize};
 
@@ -214,7 +215,8 @@ pub fn evaluate<M: Classifier>(
             }
             if let Some(batch) = loader.next(&device) {
                 let batch = batch?;
-                let logits = (feed.tta).mean(batch.x, |view| model.forward(view, Mode::Eval));
+                let logits =
+                    (feed.tta).mean(batch.x, |view| widen(model.forward(view, Mode::Eval)));
                 let each = loss.per_example(logits.clone(), batch.y);
                 let numbers = classes.len() * batch.labels.len();
                 left.push(logits.reshape([numbers]));
@@ -272,7 +274,7 @@ pub fn probabilities<M: Classifier>(
     tta: Tta,
 ) -> Result<Vec<Vec<f64>>, TrainError> {
     let model = model.valid();
-    let logits = tta.mean(inputs, |view| model.forward(view, Mode::Eval));
+    let logits = tta.mean(inputs, |view| widen(model.forward(view, Mode::Eval)));
     let [_, classes] = logits.dims();
     Ok(values(logits)?.chunks(classes).map(softmax).collect())
 }

@@ -56,6 +56,19 @@ pub enum Event {
     },
     /// A batch was learned from.
     Step(StepRecord),
+    /// A batch was left out: its gradient overflowed f16. The weights and the optimizer are as they were.
+    StepSkipped {
+        /// 1-based step within the run.
+        step: usize,
+        /// 1-based epoch.
+        epoch: usize,
+        /// 1-based batch within the epoch.
+        batch: usize,
+        /// Mean loss of the batch, penalties included.
+        loss: f64,
+        /// What the loss was multiplied with; from the next step on half of it.
+        loss_scale: f64,
+    },
     /// An epoch ended and was validated.
     Epoch(EpochRecord),
     /// A checkpoint was written.

@@ -45,6 +45,7 @@ mod finish;
 pub mod freeze;
 mod guard;
 mod layers;
+mod loss_scale;
 mod precision;
 mod prepared;
 #[cfg(feature = "mpi")]
@@ -70,6 +71,8 @@ pub use event::{Event, Subscriber};
 pub use finish::{Filters, MODEL_FILE, ModelInfo, filters};
 pub use freeze::FreezeConfig;
 pub use layers::Layers;
+pub use loss_scale::LossScale;
+pub use precision::check_precision;
 #[cfg(feature = "mpi")]
 pub use processes::Mpi;
 pub use reading::{AUTO_STEPS, ReadEvery};

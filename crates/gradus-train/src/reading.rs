@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use burn::tensor::{Int, Tensor};
 use gradus_core::ranks::Ranks;
+use gradus_kernels::{Precision, widen};
 use gradus_optim::MethodConfig;
 use gradus_optim::gradients::GlobalNorm;
 use gradus_optim::stages::Stage;
@@ -123,6 +124,9 @@ impl<'de> Deserialize<'de> for ReadEvery {
 fn needed_at_once(config: &RunConfig, ranks: &Ranks) -> Result<Option<String>, TrainError> {
     let reason = match &config.optimizer {
         _ if !ranks.is_alone() => "the ranks add up losses and gradients".to_owned(),
+        _ if config.precision == Precision::F16 => {
+            "f16 leaves steps out whose gradients overflow".to_owned()
+        }
         _ if config.stop.gradient_tolerance > 0.0 => {
             "stop.gradient_tolerance looks at the gradient".to_owned()
         }
@@ -189,7 +193,7 @@ impl Measured {
     pub(crate) fn forward(loss: &Tensor<1>, logits: &Tensor<2>, y: &Tensor<1, Int>) -> Tensor<1> {
         let loss = loss.clone().inner();
         let [rows, _] = logits.dims();
-        let guesses = logits.clone().inner().argmax(1).reshape([rows]);
+        let guesses = widen(logits.clone().inner()).argmax(1).reshape([rows]);
         let correct = guesses.equal(y.clone().inner()).float().sum();
         let correct = correct.cast(loss.dtype()).reshape([1]);
         Tensor::cat(vec![loss.reshape([1]), correct], 0)

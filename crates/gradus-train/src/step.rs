@@ -15,6 +15,8 @@
 //!
 //! A closure solver takes the place of the rule and its stages: see `solve.rs`.
 //!
+//! In f16 the gradient is that of S·L, divided by S; where it overflows, the batch is left out (`loss_scale.rs`).
+//!
 //! With `accumulate(n)` a batch is a n-th part of a step of the rule: an epoch has a multiple of n
 //! batches, and the schedule's clock counts the rule's steps,
 //!
@@ -32,6 +34,8 @@ use gradus_optim::gradients::{self, GlobalNorm};
 use gradus_optim::{Clock, Rate};
 
 use crate::evaluate::values;
+use crate::event::Event;
+use crate::loss_scale::LossScale;
 use crate::reading::{Done, Measured};
 use crate::run::Run;
 use crate::share::sum_gradients;
@@ -97,12 +101,26 @@ impl Run {
                 return Err(self.not_finite("the loss", totals[0].to_string(), tensor));
             }
         }
-        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        let scale = LossScale::of(config.precision, self.progress.loss_scale);
+        let gradients = match scale {
+            None => GradientsParams::from_grads(loss.backward(), &model),
+            Some(LossScale { scale, .. }) => {
+                let scaled = loss.mul_scalar(scale).backward();
+                let mut gradients = GradientsParams::from_grads(scaled, &model);
+                gradients::scale(&model, &mut gradients, 1.0 / scale);
+                gradients
+            }
+        };
         let gradients = sum_gradients(ranks, &model, gradients)?;
         let norm = GlobalNorm::of(&model, &gradients);
         let measured = if at_once {
             let ([loss, correct], grad_norm) = (totals, norm.value());
             if !grad_norm.is_finite() {
+                let halved = scale.and_then(LossScale::overflowed);
+                if let (Some(scale), Some(halved)) = (scale, halved) {
+                    self.skip(totals, scale, halved, begun, data_seconds)?;
+                    return Ok((model, None));
+                }
                 let tensor = find_bad_gradient(&model, &gradients);
                 return Err(self.not_finite("the gradient", grad_norm.to_string(), tensor));
             }
@@ -151,6 +169,7 @@ impl Run {
             Method::Rule(rule) => rule.step(lr, model, gradients),
         };
 
+        self.progress.loss_scale = scale.map(LossScale::stepped);
         self.progress.step += 1;
         self.progress.batch += 1;
         // Both tolerances are reasons to read at once.
@@ -186,6 +205,39 @@ impl Run {
             }
         }
         Ok((model, reason))
+    }
+
+    /// Goes on without a step: the gradient overflowed with the loss scaled by `scale`, which becomes `halved`. The
+    /// schedule's clock moves on.
+    fn skip(
+        &mut self,
+        [loss, correct]: [f64; 2],
+        scale: LossScale,
+        halved: LossScale,
+        begun: Instant,
+        data_seconds: f64,
+    ) -> Result<(), TrainError> {
+        let images = self.trainer.batch_size();
+        let progress = &mut self.progress;
+        progress.loss_scale = Some(halved);
+        progress.step += 1;
+        progress.batch += 1;
+        let sums = &mut progress.sums;
+        sums.loss += loss * images as f64;
+        sums.correct += correct as usize;
+        sums.images += images;
+        sums.steps += 1;
+        sums.skipped += 1;
+        sums.seconds += begun.elapsed().as_secs_f64();
+        sums.data_seconds += data_seconds;
+        let (step, epoch, batch) = (progress.step, progress.epoch + 1, progress.batch);
+        self.emit(&Event::StepSkipped {
+            step,
+            epoch,
+            batch,
+            loss,
+            loss_scale: scale.scale,
+        })
     }
 
     /// The time of the schedule, in steps of the rule.

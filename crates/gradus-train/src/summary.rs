@@ -31,6 +31,9 @@ pub struct Summary {
     pub epochs: usize,
     /// Steps done.
     pub steps: usize,
+    /// Of these, those that were left out because a gradient overflowed f16; absent in other precisions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_steps: Option<usize>,
     /// Mean training loss of the last epoch.
     pub train_loss: Option<f64>,
     /// Training accuracy of the last epoch.

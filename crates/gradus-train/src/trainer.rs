@@ -19,6 +19,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use gradus_core::ranks::Ranks;
 use gradus_data::{Dataset, Images, Loader, LoaderConfig};
+use gradus_kernels::Precision;
 use gradus_nn::Classifier;
 
 use crate::checkpoint::Progress;
@@ -33,8 +34,8 @@ use crate::run_dir::RunLog;
 use crate::solve::{self, Method};
 use crate::together::{self, Beginning};
 use crate::{
-    DataOn, HeldImages, RunConfig, RunDir, StopSignal, Summary, TrainError, device, files, fitted,
-    freeze, precision, weights,
+    DataOn, HeldImages, RunConfig, RunDir, StopSignal, Summary, TrainError, check_precision,
+    device, files, fitted, freeze, weights,
 };
 
 /// Where to continue from.
@@ -121,8 +122,7 @@ impl Trainer {
         };
         config.data.augmentation.validate(dataset.train.shape)?;
         let (device, backend) = device::device(&config.device)?;
-        // `auto` may have found a GPU.
-        precision::check(config.precision, &backend)?;
+        check_precision(config.precision, &device, &backend)?;
         config.loss.validate(dataset.classes.len())?;
         let data = Prepared::new(&config, dataset)?;
         if let Some(model) = &config.model {
@@ -285,6 +285,19 @@ impl Trainer {
                     HeldImages::bytes(images) as f64 / 1e9
                 ),
             });
+        }
+        if self.config.precision == Precision::F16 {
+            plan.push(
+                "f16: the loss is scaled, and steps whose gradients overflow are left out"
+                    .to_owned(),
+            );
+            if is_of_cpu(&self.backend) {
+                plan.push(
+                    "f16 on the CPU rounds between operations in f32: for trying out what a GPU will do, and \
+                     slower than f32"
+                        .to_owned(),
+                );
+            }
         }
         let what = "losses, accuracies and gradient norms are read";
         match self.reading()? {

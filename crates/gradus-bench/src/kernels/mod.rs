@@ -31,7 +31,6 @@ use crate::BenchError;
 use crate::peaks::Peaks;
 use crate::peer::Peer;
 use crate::statistics::{Spread, median};
-use crate::step::check_precision;
 
 /// What to measure.
 #[derive(Clone, Debug)]
@@ -220,12 +219,23 @@ struct Times {
     seconds: Vec<f64>,
 }
 
+/// The kernels multiply in f32, and in bf16 where the processor does.
+fn check(precision: Precision) -> Result<(), BenchError> {
+    let problem = match precision {
+        Precision::F32 => return Ok(()),
+        Precision::Bf16 if precision.is_native() => return Ok(()),
+        Precision::Bf16 => "bf16 is for processors with AVX-512 BF16, which this one has not",
+        Precision::F16 => "the kernels multiply in f32 or bf16, found f16",
+    };
+    Err(BenchError::Settings(problem.to_owned()))
+}
+
 /// Measures every pass of every shape; `say` hears what is going on.
 ///
 /// # Errors
 /// A PyTorch that was asked for and is not there; no shape of that name.
 pub fn measure(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Report, BenchError> {
-    check_precision(settings.precision, "flex")?;
+    check(settings.precision)?;
     let mut peer = (settings.python.as_deref())
         .map(|python| Peer::start(python, "kernels_torch.py"))
         .transpose()?;

@@ -109,7 +109,9 @@ pub fn run(
     check(&settings.devices, settings.steps, settings.plant.as_ref())?;
     if config.precision != Precision::F32 {
         return Err(BenchError::Settings(format!(
-            "parity compares f32 with f64; leave the precision at f32, found {}",
+            "parity compares f32 with f64; leave the precision at f32, found {}. Two devices round half numbers \
+             after sums in different orders, and a number that one of them rounds up is 2⁻⁸ or 2⁻¹¹ off, \
+             which hides what a fault would do",
             config.precision
         )));
     }

@@ -12,6 +12,7 @@ use gradus_core::random::{Purpose, stream};
 use gradus_kernels::Precision;
 use gradus_nn::{AnyModel, Classifier, Loss, Mode, ModelConfig, NormKind, Summary};
 use gradus_optim::{ModelOptimizer, OptimizerConfig};
+use gradus_train::check_precision;
 use gradus_train::weights::{NamedTensors, collect, to_safetensors};
 use rand::RngExt;
 use serde::Deserialize;
@@ -20,7 +21,7 @@ use serde_json::json;
 use super::entry::{BOTH, Entry};
 use super::plain::{self, PlainNet};
 use super::side::{Batches, Local, Remote, Side, Task, Trains};
-use super::{MOMENTUM, PeerKind, RATE, Settings, check_precision};
+use super::{MOMENTUM, PeerKind, RATE, Settings};
 use crate::BenchError;
 use crate::peaks::Peaks;
 use crate::peer::Peer;
@@ -101,7 +102,8 @@ impl Settings {
                 return Err(BenchError::Settings(problem));
             }
         }
-        check_precision(self.precision, &self.backend)?;
+        check_precision(self.precision, &self.device, &self.backend)
+            .map_err(|error| BenchError::Settings(error.to_string()))?;
         let usual = ModelConfig::named(&self.model.name)?;
         let written = self.model.norm == NormKind::Batch
             && self.model.dropout == 0.0
@@ -196,6 +198,8 @@ impl Settings {
                         ("torch compiled", "f32", BOTH, "compiled"),
                         ("torch channels_last", "bf16", BOTH, "channels_last-bf16"),
                         ("torch compiled", "bf16", BOTH, "compiled-bf16"),
+                        ("torch channels_last", "f16", BOTH, "channels_last-f16"),
+                        ("torch compiled", "f16", BOTH, "compiled-f16"),
                     ],
                 )?,
                 PeerKind::Jax => self.remote(
@@ -301,7 +305,7 @@ impl Settings {
                 variant,
             };
             let name = match precision {
-                "bf16" => format!("{name} bf16"),
+                "bf16" | "f16" => format!("{name} {precision}"),
                 _ => name.to_owned(),
             };
             field

@@ -58,7 +58,7 @@ pub fn lockstep(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Lockst
     }
     if settings.precision != Precision::F32 {
         return Err(BenchError::Settings(
-            "losses are compared in f32: in bf16 they cannot agree".to_owned(),
+            "losses are compared in f32: in bf16 or f16 they cannot agree".to_owned(),
         ));
     }
     let mut field = settings.prepare()?;

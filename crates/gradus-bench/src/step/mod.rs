@@ -158,19 +158,6 @@ fn measure_so(settings: &Settings, mut say: impl FnMut(&str)) -> Result<Report, 
     Ok(report)
 }
 
-/// Whether products of this precision can be had on this backend.
-pub(crate) fn check_precision(precision: Precision, backend: &str) -> Result<(), BenchError> {
-    let problem = match precision {
-        Precision::F32 => return Ok(()),
-        Precision::Bf16 if backend != "flex" => format!("for the device flex, found {backend}"),
-        Precision::Bf16 if !precision.is_native() => {
-            "for processors with AVX-512 BF16, which this one has not".to_owned()
-        }
-        Precision::Bf16 => return Ok(()),
-    };
-    Err(BenchError::Settings(format!("bf16 is {problem}")))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

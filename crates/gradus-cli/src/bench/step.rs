@@ -79,7 +79,8 @@ pub(super) struct What {
     /// Where to compute
     #[arg(long, value_name = "NAME", default_value = "flex")]
     pub(super) device: String,
-    /// Of products: f32 or bf16, ours and those of the peers
+    /// What is multiplied, by us and by the peers: f32, bf16 or f16 (whose loss is not scaled here), where the device
+    /// has it
     #[arg(long, value_name = "NAME", default_value_t = Precision::F32)]
     pub(super) precision: Precision,
 }

@@ -106,6 +106,10 @@ fn table(devices: &[DeviceFindings]) -> String {
                 number(|speed| speed.gemm_gflops),
                 number(|speed| speed.copy_gb_per_second),
                 number(|speed| speed.launch_microseconds),
+                match &device.speed {
+                    Some(speed) => speed.precisions.join(", "),
+                    None => "–".to_owned(),
+                },
                 about(device),
             ]
         })
@@ -115,6 +119,7 @@ fn table(devices: &[DeviceFindings]) -> String {
         "GEMM GFLOP/s",
         "copy GB/s",
         "launch µs",
+        "precisions",
         "what it is",
     ];
     output::table(&header, &[1, 2, 3], &rows)

@@ -1,8 +1,10 @@
-//! Activations and their derivatives; formulas in [`crate::cpu::activation`].
+//! Activations and their derivatives; formulas in [`crate::cpu::activation`]. Of half tensors the curved ones are
+//! computed in f32 and rounded once.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Scalar, TensorMetadata, get_or_init_device_settings};
 
+use super::{narrow, wide};
 use crate::cpu::activation::Act;
 
 /// √(8/π), so that gelu-tanh is z·σ(u) with u = √(8/π)·(z + 0.044715·z³).
@@ -28,13 +30,20 @@ fn gelu_argument<B: Backend>(z: FloatTensor<B>) -> FloatTensor<B> {
 }
 
 pub(crate) fn activate<B: Backend>(z: FloatTensor<B>, act: Act) -> FloatTensor<B> {
+    let dtype = z.dtype();
     match act {
         Act::Identity => z,
         Act::Relu => B::relu(z),
         Act::LeakyRelu(slope) => B::leaky_relu(z, Scalar::Float(slope.into())),
+        Act::Gelu | Act::GeluTanh | Act::Silu => narrow::<B>(curved::<B>(wide::<B>(z), act), dtype),
+    }
+}
+
+fn curved<B: Backend>(z: FloatTensor<B>, act: Act) -> FloatTensor<B> {
+    match act {
         Act::Gelu => B::gelu(z),
         Act::GeluTanh => B::float_mul(z.clone(), B::sigmoid(gelu_argument::<B>(z))),
-        Act::Silu => B::float_mul(z.clone(), B::sigmoid(z)),
+        _ => B::float_mul(z.clone(), B::sigmoid(z)),
     }
 }
 
@@ -53,13 +62,25 @@ pub(crate) fn activate_gradient<B: Backend>(
             let small = times::<B>(dy.clone(), slope.into());
             B::float_mask_where(dy, negative, small)
         }
+        Act::Gelu | Act::GeluTanh | Act::Silu => {
+            let dtype = z.dtype();
+            narrow::<B>(
+                curved_gradient::<B>(wide::<B>(z), wide::<B>(dy), act),
+                dtype,
+            )
+        }
+    }
+}
+
+fn curved_gradient<B: Backend>(z: FloatTensor<B>, dy: FloatTensor<B>, act: Act) -> FloatTensor<B> {
+    match act {
         Act::Gelu => gelu_gradient::<B>(z, dy),
         Act::GeluTanh => {
             let slope = plus::<B>(times::<B>(square::<B>(z.clone()), 3.0 * CUBIC), 1.0);
             let slope = times::<B>(slope, SQRT_8_OVER_PI);
             logistic_gradient::<B>(z.clone(), gelu_argument::<B>(z), Some(slope), dy)
         }
-        Act::Silu => logistic_gradient::<B>(z.clone(), z, None, dy),
+        _ => logistic_gradient::<B>(z.clone(), z, None, dy),
     }
 }
 

@@ -1,9 +1,10 @@
 //! The linear layer; formulas in [`crate::cpu::linear`].
 
-use burn::backend::Backend;
 use burn::backend::tensor::FloatTensor;
+use burn::backend::{Backend, TensorMetadata};
 
 use super::activation::{activate, activate_gradient};
+use super::{narrow, wide};
 use crate::cpu::activation::Act;
 use crate::kernels::LinearState;
 
@@ -32,6 +33,9 @@ pub(crate) fn linear_act_gradient<B: Backend>(
     [
         weight.map(|weight| B::linear_x_backward(weight, dz.clone())),
         x.map(|x| B::linear_weight_backward(x, dz.clone())),
-        of_bias.then(|| B::linear_bias_backward(dz)),
+        of_bias.then(|| {
+            let dtype = dz.dtype();
+            narrow::<B>(B::linear_bias_backward(wide::<B>(dz)), dtype)
+        }),
     ]
 }

@@ -1,11 +1,14 @@
 //! Normalisation with what follows it; formulas in [`crate::cpu::norm`].
+//!
+//! Half images are computed with in f32; y, dx and the gradient of the residual are half again, everything that
+//! belongs to a channel stays f32.
 
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Backend, Scalar, TensorMetadata};
 use burn::tensor::Shape;
 
 use super::activation::{activate, activate_gradient};
-use super::sum_positions;
+use super::{narrow, sum_positions, wide};
 use crate::kernels::{ChannelGradients, ChannelMap, Moments};
 
 /// `[C]` as `[1, C, 1, 1]`.
@@ -48,10 +51,20 @@ fn before_activation<B: Backend>(
     }
 }
 
+/// The map with images in f32 if they are half.
+pub(crate) fn widened<B: Backend>(map: ChannelMap<B>) -> ChannelMap<B> {
+    ChannelMap {
+        x: wide::<B>(map.x),
+        residual: map.residual.map(wide::<B>),
+        ..map
+    }
+}
+
 pub(crate) fn normalise<B: Backend>(
     map: ChannelMap<B>,
     epsilon: f64,
 ) -> (FloatTensor<B>, Moments<B>) {
+    let (dtype, map) = (map.x.dtype(), widened(map));
     let channels = Shape::from([map.x.shape()[1]]);
     let mu = mean::<B>(map.x.clone());
     let centred = B::float_sub(map.x, mu.clone());
@@ -63,10 +76,11 @@ pub(crate) fn normalise<B: Backend>(
         mean: B::float_reshape(mu, channels.clone()),
         variance: B::float_reshape(variance, channels),
     };
-    (activate::<B>(z, map.act), moments)
+    (narrow::<B>(activate::<B>(z, map.act), dtype), moments)
 }
 
 pub(crate) fn moments<B: Backend>(x: FloatTensor<B>) -> Moments<B> {
+    let x = wide::<B>(x);
     let channels = Shape::from([x.shape()[1]]);
     let mu = mean::<B>(x.clone());
     let centred = B::float_sub(x, mu.clone());
@@ -82,13 +96,14 @@ pub(crate) fn normalise_by<B: Backend>(
     moments: &Moments<B>,
     epsilon: f64,
 ) -> FloatTensor<B> {
+    let (dtype, map) = (map.x.dtype(), widened(map));
     // The operations of the gradient, so that it finds the same z.
     let rho = spread::<B>(reciprocal_deviation::<B>(moments.variance.clone(), epsilon));
     let centred = B::float_sub(map.x, spread::<B>(moments.mean.clone()));
     let normal = B::float_mul(centred, rho);
     let gamma = spread::<B>(map.scale);
     let z = before_activation::<B>(normal, gamma, map.shift, map.residual);
-    activate::<B>(z, map.act)
+    narrow::<B>(activate::<B>(z, map.act), dtype)
 }
 
 pub(crate) fn normalise_gradient<B: Backend>(
@@ -98,6 +113,7 @@ pub(crate) fn normalise_gradient<B: Backend>(
     dy: FloatTensor<B>,
     of_residual: bool,
 ) -> ChannelGradients<B> {
+    let (dtype, map, dy) = (map.x.dtype(), widened(map), wide::<B>(dy));
     let rho = spread::<B>(reciprocal_deviation::<B>(moments.variance, epsilon));
     let centred = B::float_sub(map.x, spread::<B>(moments.mean));
     let normal = B::float_mul(centred, rho.clone());
@@ -109,17 +125,18 @@ pub(crate) fn normalise_gradient<B: Backend>(
     let along = B::float_mul(normal, mean::<B>(product.clone()));
     let rest = B::float_sub(B::float_sub(g.clone(), mean::<B>(g.clone())), along);
     ChannelGradients {
-        x: B::float_mul(rest, B::float_mul(gamma, rho)),
+        x: narrow::<B>(B::float_mul(rest, B::float_mul(gamma, rho)), dtype),
         scale: sum_positions::<B>(product),
         shift: sum_positions::<B>(g.clone()),
-        residual: of_residual.then_some(g),
+        residual: of_residual.then(|| narrow::<B>(g, dtype)),
     }
 }
 
 pub(crate) fn scale_shift<B: Backend>(map: ChannelMap<B>) -> FloatTensor<B> {
+    let (dtype, map) = (map.x.dtype(), widened(map));
     let scale = spread::<B>(map.scale);
     let z = before_activation::<B>(map.x, scale, map.shift, map.residual);
-    activate::<B>(z, map.act)
+    narrow::<B>(activate::<B>(z, map.act), dtype)
 }
 
 pub(crate) fn scale_shift_gradient<B: Backend>(
@@ -127,13 +144,14 @@ pub(crate) fn scale_shift_gradient<B: Backend>(
     dy: FloatTensor<B>,
     of_residual: bool,
 ) -> ChannelGradients<B> {
+    let (dtype, map, dy) = (map.x.dtype(), widened(map), wide::<B>(dy));
     let scale = spread::<B>(map.scale);
     let z = before_activation::<B>(map.x.clone(), scale.clone(), map.shift, map.residual);
     let g = activate_gradient::<B>(z, dy, map.act);
     ChannelGradients {
-        x: B::float_mul(g.clone(), scale),
+        x: narrow::<B>(B::float_mul(g.clone(), scale), dtype),
         scale: sum_positions::<B>(B::float_mul(g.clone(), map.x)),
         shift: sum_positions::<B>(g.clone()),
-        residual: of_residual.then_some(g),
+        residual: of_residual.then(|| narrow::<B>(g, dtype)),
     }
 }

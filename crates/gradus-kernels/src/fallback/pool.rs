@@ -4,7 +4,7 @@ use burn::backend::tensor::{FloatTensor, IntTensor};
 use burn::backend::{Backend, Scalar, TensorMetadata, get_or_init_device_settings};
 use burn::tensor::{Shape, Slice};
 
-use super::shaped;
+use super::{narrow, shaped, wide};
 use crate::kernels::Windows;
 
 /// Windows are neither spread out nor hang over the edge.
@@ -65,7 +65,12 @@ pub(crate) fn avg_pooled<B: Backend>(
         stride,
         padding,
     } = windows;
-    B::avg_pool2d(x, kernel, stride, padding, count_padding, CEIL)
+    let dtype = x.dtype();
+    let x = wide::<B>(x);
+    narrow::<B>(
+        B::avg_pool2d(x, kernel, stride, padding, count_padding, CEIL),
+        dtype,
+    )
 }
 
 pub(crate) fn avg_pooled_gradient<B: Backend>(
@@ -79,14 +84,20 @@ pub(crate) fn avg_pooled_gradient<B: Backend>(
         stride,
         padding,
     } = windows;
+    let (dtype, dy) = (dy.dtype(), wide::<B>(dy));
     let x = shaped::<B>(x, &dy);
-    B::avg_pool2d_backward(x, dy, kernel, stride, padding, count_padding, CEIL)
+    narrow::<B>(
+        B::avg_pool2d_backward(x, dy, kernel, stride, padding, count_padding, CEIL),
+        dtype,
+    )
 }
 
 pub(crate) fn image_mean<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
     let [n, c, h, w] = std::array::from_fn(|d| x.shape()[d]);
-    let x = B::float_reshape(x, Shape::from([n, c, h * w]));
-    B::float_reshape(B::float_mean_dim(x, 2), Shape::from([n, c]))
+    let dtype = x.dtype();
+    let x = B::float_reshape(wide::<B>(x), Shape::from([n, c, h * w]));
+    let mean = B::float_reshape(B::float_mean_dim(x, 2), Shape::from([n, c]));
+    narrow::<B>(mean, dtype)
 }
 
 pub(crate) fn image_mean_gradient<B: Backend>(x: Shape, dy: FloatTensor<B>) -> FloatTensor<B> {

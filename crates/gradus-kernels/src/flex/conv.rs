@@ -1,7 +1,6 @@
 //! Convolution on the CPU backend.
 
 use burn::backend::Flex;
-use burn::backend::ops::ModuleOps;
 use burn::tensor::Shape;
 use burn::tensor::ops::ConvOptions;
 use burn_flex::FlexTensor;
@@ -77,7 +76,7 @@ pub(super) fn forward(
     how: &Convolution,
 ) -> FlexTensor {
     if !is_ours(&x, &how.options) {
-        return Flex::conv2d(x, weight, bias, how.options.clone());
+        return fallback::conv::convolve::<Flex>(x, weight, bias, how);
     }
     let (x, weight) = (readable(x), contiguous(weight));
     let bias = bias.map(contiguous);
@@ -104,8 +103,7 @@ pub(super) fn input_gradient(
     how: &Convolution,
 ) -> FlexTensor {
     if !is_ours(&dy, &how.options) {
-        let x = fallback::shaped::<Flex>(x, &dy);
-        return Flex::conv2d_x_backward(x, weight, dy, how.options.clone());
+        return fallback::conv::input_gradient::<Flex>(x, weight, dy, how);
     }
     let (dy, weight) = (channels_last(dy), contiguous(weight));
     let size = std::array::from_fn(|d| x[d]);
@@ -123,8 +121,7 @@ pub(super) fn weight_gradient(
     how: &Convolution,
 ) -> FlexTensor {
     if !is_ours(&dy, &how.options) {
-        let weight = fallback::shaped::<Flex>(weight, &dy);
-        return Flex::conv2d_weight_backward(x, weight, dy, how.options.clone());
+        return fallback::conv::weight_gradient::<Flex>(x, weight, dy, how);
     }
     let (x, dy) = (readable(x), channels_last(dy));
     let shape = shape_of(images::size(&x), &weight, &how.options);

@@ -5,7 +5,7 @@ use burn::backend::{Scalar, TensorMetadata};
 
 use super::{abs, around, entering, magnitude, times};
 use crate::cpu::activation::Act;
-use crate::fallback::norm::{mean, reciprocal_deviation, spread};
+use crate::fallback::norm::{mean, reciprocal_deviation, spread, widened};
 use crate::kernels::{ChannelMap, Convolution, CrossEntropy, Kernels, Moments, Windows};
 use crate::trace::Call;
 
@@ -43,6 +43,7 @@ pub(crate) fn normalise<B: Kernels>(
     let map = entering("batch_norm", call, map);
     let count = map.x.shape().num_elements() / map.x.shape()[1];
     let (y, moments) = B::normalise(map.clone(), epsilon);
+    let map = widened(map);
     let Moments {
         mean: mu,
         variance: v,

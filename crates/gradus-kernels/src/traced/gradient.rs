@@ -6,8 +6,8 @@ use burn::tensor::Shape;
 
 use super::{abs, argument, around, entering, magnitude, slope, times};
 use crate::cpu::activation::Act;
-use crate::fallback::norm::{mean, reciprocal_deviation, spread};
-use crate::fallback::sum_positions;
+use crate::fallback::norm::{mean, reciprocal_deviation, spread, widened};
+use crate::fallback::{sum_positions, wide};
 use crate::kernels::{
     ChannelGradients, ChannelMap, Convolution, Kernels, LinearState, Moments, Windows,
 };
@@ -90,6 +90,7 @@ pub(crate) fn normalise<B: Kernels>(
         dy.clone(),
         of_residual,
     );
+    let (map, dy) = (widened(map), wide::<B>(dy));
     let rho = spread::<B>(reciprocal_deviation::<B>(moments.variance, epsilon));
     let mu = spread::<B>(moments.mean);
     let act = map.act;
@@ -132,6 +133,7 @@ pub(crate) fn scale_shift<B: Kernels>(
     let map = entering("scale_shift_gradient", call, map);
     let dy = call.enter::<B>("scale_shift_gradient", "dy", dy);
     let found = B::scale_shift_gradient(map.clone(), dy.clone(), of_residual);
+    let (map, dy) = (widened(map), wide::<B>(dy));
     let terms = magnitude(&map);
     let bounds = Bounds {
         argument: argument(&map),

@@ -86,8 +86,9 @@ struct Variance {
 impl Observer for Variance {
     fn output<const D: usize>(&mut self, weight: ParamId, output: &Tensor<D>) {
         if weight == self.weight {
+            let output = gradus_kernels::widen(output.clone());
             let mean = output.clone().mean().into_scalar::<f64>();
-            let centred = output.clone().sub_scalar(mean);
+            let centred = output.sub_scalar(mean);
             self.found = centred.clone().mul(centred).mean().into_scalar::<f64>();
         }
     }

@@ -114,8 +114,18 @@ impl Norm {
     ) -> Tensor<D> {
         match self {
             Self::Batch(norm) => norm.forward_with(x, residual, activation, mode),
-            Self::Group(norm) => add_and_activate(norm.forward(x), residual, activation),
+            Self::Group(norm) => add_and_activate(in_f32(norm, x), residual, activation),
         }
+    }
+}
+
+/// Burn's layer; of half numbers it is computed in f32, as γ and β are.
+fn in_f32<const D: usize>(norm: &GroupNorm, x: Tensor<D>) -> Tensor<D> {
+    let dtype = x.dtype();
+    let wide = gradus_kernels::widen(x);
+    match wide.dtype() == dtype {
+        true => norm.forward(wide),
+        false => norm.forward(wide).cast(dtype),
     }
 }
 

@@ -22,6 +22,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use burn::tensor::{Int, Tensor, activation};
+use gradus_kernels::widen;
 
 pub use penalty::Penalty;
 
@@ -82,8 +83,11 @@ impl Loss {
     ///
     /// With class weights this is the weighted mean of the [module](self)'s formula; it is 0/0 = NaN if
     /// all weights in the batch are 0, as in PyTorch.
+    ///
+    /// Half logits become f32 first, here and in the other forms.
     #[must_use]
     pub fn forward(&self, logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+        let logits = widen(logits);
         let weights = match self {
             Self::CrossEntropy {
                 class_weights: Some(weights),
@@ -127,6 +131,7 @@ impl Loss {
     /// If the number of class weights is not K; see [`validate`](Self::validate).
     #[must_use]
     pub fn per_example(&self, logits: Tensor<2>, targets: Tensor<1, Int>) -> Tensor<1> {
+        let logits = widen(logits);
         match self {
             Self::CrossEntropy {
                 label_smoothing,

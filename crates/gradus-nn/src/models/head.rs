@@ -4,6 +4,9 @@
 //! s = a·(x·W + b)        x: features [N, d],  s: logits [N, K],  a: `logit_scale`
 //! ```
 //!
+//! Logits are f32, also where the precision of the run makes x·W + b half: the factor, the loss and the mean over
+//! views of an image come behind that.
+//!
 //! A factor below 1 makes the first predictions even and the classifier's steps small beside those of
 //! the layers before it; the CIFAR-10 speed records choose it with care (airbench94: 1/9, with Muon: 1/256).
 
@@ -43,7 +46,7 @@ pub(super) fn logits(
     scale: f64,
     observer: &mut impl Observer,
 ) -> Tensor<2> {
-    let logits = head.forward(features);
+    let logits = gradus_kernels::widen(head.forward(features));
     observer.output(head.weight.id, &logits);
     if scale == 1.0 {
         logits
