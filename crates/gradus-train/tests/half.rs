@@ -9,7 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use burn::module::Module;
+use burn::tensor::{FloatDType, Tensor};
 use gradus_kernels::Precision;
+use gradus_nn::{AnyModel, Classifier, Mode};
 use gradus_train::checkpoint::Checkpoint;
 use gradus_train::{
     Ended, Event, Resume, RunConfig, RunDir, StopSignal, Summary, TrainError, Trainer, build_model,
@@ -56,6 +59,57 @@ fn events(run: &Path, name: &str) -> Vec<Value> {
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
         .filter(|event| event["event"] == name)
         .collect()
+}
+
+/// A model whose images are rounded to bf16 first: everything behind them is then of that type, which is the way of a
+/// GPU with `--precision bf16`, and not of the CPU's own kernels.
+#[derive(Module, Debug)]
+struct OfHalves {
+    model: AnyModel,
+}
+
+impl Classifier for OfHalves {
+    fn forward(&self, images: Tensor<4>, mode: Mode) -> Tensor<2> {
+        self.model.forward(images.cast(FloatDType::BF16), mode)
+    }
+
+    fn prepare(self, sample: Tensor<4>) -> Self {
+        Self {
+            model: self.model.prepare(sample),
+        }
+    }
+}
+
+#[test]
+fn bf16_learns_as_f32_does_by_the_way_of_a_gpu() {
+    let folder = tempfile::tempdir().unwrap();
+    for model in ["cnn", "airnet"] {
+        let mut config = config(6);
+        config.precision = Precision::F32;
+        config.data.shapes_train = 2000;
+        let network = config.model.as_mut().unwrap();
+        network.name = model.parse().unwrap();
+        if model == "airnet" {
+            network.width = serde_json::from_str("[8, 16, 16]").unwrap();
+        }
+        let data = config.data.open().unwrap();
+        let config = fitted(&config, &data).unwrap();
+        let [half, full] = [true, false].map(|half| {
+            let out = folder.path().join(format!("{model}-{half}"));
+            let trainer = Trainer::new(config.clone(), data.clone()).unwrap().out(out);
+            let model = build_model(&config, &data, &trainer.device()).unwrap();
+            let ended = match half {
+                true => trainer.fit(OfHalves { model }).unwrap().ended,
+                false => trainer.fit(model).unwrap().ended,
+            };
+            match ended {
+                Ended::Finished(summary) => summary.test_accuracy,
+                Ended::Interrupted { .. } => panic!("nobody interrupted it"),
+            }
+        });
+        assert!(full > 0.5, "{model}: {full}");
+        assert!(half > full - 0.1, "{model}: {half} and {full}");
+    }
 }
 
 #[test]
