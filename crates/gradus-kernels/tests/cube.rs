@@ -460,3 +460,23 @@ fn normalisation_starts_three_kernels_and_its_gradient_three() {
         );
     }
 }
+
+#[test]
+fn a_cast_between_two_operations_moves_nothing() {
+    let _alone = alone();
+    for device in gpus() {
+        if !device.supports_dtype(DType::F16) {
+            continue;
+        }
+        let x = laid([4, 8, 6, 6], 1, Order::Last, &device);
+        let y = activation(x, Act::Silu);
+        device.sync().unwrap();
+        let (_, launches) = watched(|| {
+            let y = activation(y.cast(FloatDType::F16), Act::Relu);
+            let y = activation(y.cast(FloatDType::F32), Act::Relu);
+            device.sync().unwrap();
+            y
+        });
+        assert_eq!(launches.count(), 4, "{launches}");
+    }
+}
