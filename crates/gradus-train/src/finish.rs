@@ -1,12 +1,13 @@
 //! The files a run ends with: the weights with all that is needed to use them, and the first layer as
 //! a picture in numbers.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use gradus_data::{ImageShape, Normalization};
 use gradus_nn::ModelConfig;
 use serde::{Deserialize, Serialize};
 
+use crate::named::{self, NamedVisitor};
 use crate::{RunConfig, TrainError, weights};
 
 /// The name of the weights in a run folder.
@@ -82,19 +83,12 @@ pub struct Filters {
 #[must_use]
 pub fn filters<M: Module>(module: &M, shape: ImageShape, classes: &[String]) -> Option<Filters> {
     struct Search<'a> {
-        path: Vec<String>,
         shape: ImageShape,
         classes: &'a [String],
         found: Option<Filters>,
     }
-    impl ModuleVisitor for Search<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+    impl NamedVisitor for Search<'_> {
+        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
             if self.found.is_some() {
                 return;
             }
@@ -127,7 +121,7 @@ pub fn filters<M: Module>(module: &M, shape: ImageShape, classes: &[String]) -> 
             };
             self.found = Some(Filters {
                 kind: kind.to_owned(),
-                layer: self.path.join("."),
+                layer: name.to_owned(),
                 shape: out,
                 values,
                 labels,
@@ -135,11 +129,10 @@ pub fn filters<M: Module>(module: &M, shape: ImageShape, classes: &[String]) -> 
         }
     }
     let mut search = Search {
-        path: Vec::new(),
         shape,
         classes,
         found: None,
     };
-    module.visit(&mut search);
+    named::visit(module, &mut search);
     search.found
 }

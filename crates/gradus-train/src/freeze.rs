@@ -11,11 +11,12 @@
 //! gradient of its first, largest images. Which parameters are frozen in an epoch follows from the
 //! configuration and the epoch alone, so a resumed run goes on with the same.
 
-use burn::module::{Module, ModuleMapper, Param};
+use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use gradus_optim::stages::Pattern;
 use serde::{Deserialize, Serialize};
 
+use crate::named::{self, NamedMapper};
 use crate::weights::{self, NamedTensors};
 use crate::{RunConfig, TrainError};
 
@@ -43,11 +44,7 @@ pub fn apply<M: Module>(config: &RunConfig, epoch: usize, model: M) -> M {
     if frozen.is_empty() {
         return model;
     }
-    let mut freezer = Freezer {
-        path: Vec::new(),
-        frozen,
-    };
-    model.map(&mut freezer)
+    named::map(model, &mut Freezer(frozen))
 }
 
 fn due(config: &RunConfig, epoch: usize) -> impl Iterator<Item = &FreezeConfig> {
@@ -103,21 +100,11 @@ pub fn check<M: Module>(config: &RunConfig, model: &M) -> Result<(), TrainError>
     Ok(())
 }
 
-struct Freezer<'a> {
-    path: Vec<String>,
-    frozen: Vec<&'a FreezeConfig>,
-}
+struct Freezer<'a>(Vec<&'a FreezeConfig>);
 
-impl ModuleMapper for Freezer<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = self.path.join(".");
-        match self.frozen.iter().any(|freeze| freeze.covers(&name)) {
+impl NamedMapper for Freezer<'_> {
+    fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.0.iter().any(|freeze| freeze.covers(name)) {
             true => param.set_require_grad(false),
             false => param,
         }
@@ -203,7 +190,7 @@ mod tests {
     }
 
     struct Plus(f64);
-    impl ModuleMapper for Plus {
+    impl burn::module::ModuleMapper for Plus {
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let by = self.0;
             param.map(|tensor| tensor.add_scalar(by))

@@ -4,12 +4,13 @@
 //! order in which data flows: inputs, parameters and running statistics, logits, loss, gradients.
 //! The search costs time, but it runs only once, when the run is lost anyway.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use gradus_optim::gradients::GlobalNorm;
 
 use crate::evaluate::values;
+use crate::named::{self, NamedVisitor};
 
 /// A phrase about `tensor` if it holds a bad number, such as `the logits (NaN at element 3, 10 of
 /// 1280 bad)`.
@@ -46,22 +47,14 @@ pub(crate) fn check_gradients<M: Module>(
 
 fn find<M: Module>(module: &M, gradients: Option<&GradientsParams>) -> Option<String> {
     struct Search<'a> {
-        path: Vec<String>,
         found: Option<String>,
         gradients: Option<&'a GradientsParams>,
     }
-    impl ModuleVisitor for Search<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+    impl NamedVisitor for Search<'_> {
+        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
             if self.found.is_some() {
                 return;
             }
-            let name = self.path.join(".");
             self.found = match self.gradients {
                 None => check(&format!("the parameter {name}"), param.val()),
                 Some(gradients) => gradients
@@ -71,10 +64,9 @@ fn find<M: Module>(module: &M, gradients: Option<&GradientsParams>) -> Option<St
         }
     }
     let mut search = Search {
-        path: Vec::new(),
         found: None,
         gradients,
     };
-    module.visit(&mut search);
+    named::visit(module, &mut search);
     search.found
 }

@@ -23,7 +23,9 @@
 //! | [`event`] | what happens, as typed events for subscribers |
 //! | [`RunDir`], [`checkpoint`] | the run folder, exact resume |
 //! | [`mod@evaluate`] | accuracy, confusion matrix, worst mistakes |
-//! | [`weights`], [`SavedModel`] | named tensors, safetensors files |
+//! | [`weights`], [`SavedModel`], [`named`] | named tensors, safetensors files; walks that know the names |
+//! | [`freeze`] | parameters that stop learning |
+//! | [`DataOn`], [`HeldImages`], [`ReadEvery`] | what a GPU is spared: images that it holds, numbers read later |
 //! | [`device()`], [`mod@device`] | choosing a backend by name; whether it works |
 //! | `Mpi` | several processes for one run, with the feature `mpi`; [`Trainer::ranks`] takes them |
 
@@ -34,7 +36,9 @@ pub mod device;
 pub mod evaluate;
 pub mod event;
 pub mod files;
+pub mod freeze;
 pub mod machine;
+pub mod named;
 pub mod tta;
 pub mod weights;
 
@@ -42,7 +46,6 @@ mod averaged;
 mod close;
 mod error;
 mod finish;
-pub mod freeze;
 mod guard;
 mod layers;
 mod loss_scale;

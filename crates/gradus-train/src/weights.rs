@@ -9,12 +9,13 @@ use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::path::Path;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 use sha2::{Digest, Sha256};
 
 use crate::TrainError;
+use crate::named::{self, NamedMapper, NamedVisitor};
 
 /// Tensors by name, in the order of the names.
 pub type NamedTensors = BTreeMap<String, TensorData>;
@@ -39,30 +40,22 @@ pub fn collect_trainable<M: Module>(module: &M) -> NamedTensors {
 
 fn collect_where<M: Module>(module: &M, trainable_only: bool) -> NamedTensors {
     struct Collector {
-        path: Vec<String>,
         tensors: NamedTensors,
         trainable_only: bool,
     }
-    impl ModuleVisitor for Collector {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+    impl NamedVisitor for Collector {
+        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
             if !self.trainable_only || param.is_require_grad() {
-                self.tensors
-                    .insert(self.path.join("."), param.val().into_data());
+                let data = param.val().into_data();
+                self.tensors.insert(name.to_owned(), data);
             }
         }
     }
     let mut collector = Collector {
-        path: Vec::new(),
         tensors: NamedTensors::new(),
         trainable_only,
     };
-    module.visit(&mut collector);
+    named::visit(module, &mut collector);
     collector.tensors
 }
 
@@ -73,21 +66,13 @@ fn collect_where<M: Module>(module: &M, trainable_only: bool) -> NamedTensors {
 /// module does not know.
 pub fn restore<M: Module>(module: M, tensors: NamedTensors) -> Result<M, TrainError> {
     struct Restorer {
-        path: Vec<String>,
         tensors: NamedTensors,
         problem: Option<String>,
     }
-    impl ModuleMapper for Restorer {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let name = self.path.join(".");
+    impl NamedMapper for Restorer {
+        fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
             let expected: Vec<usize> = param.shape().to_vec();
-            match self.tensors.remove(&name) {
+            match self.tensors.remove(name) {
                 None => {
                     self.problem
                         .get_or_insert_with(|| format!("{name} {expected:?} is missing"));
@@ -108,11 +93,10 @@ pub fn restore<M: Module>(module: M, tensors: NamedTensors) -> Result<M, TrainEr
         }
     }
     let mut restorer = Restorer {
-        path: Vec::new(),
         tensors,
         problem: None,
     };
-    let module = module.map(&mut restorer);
+    let module = named::map(module, &mut restorer);
     if let Some(problem) = restorer.problem {
         return Err(TrainError::Weights(problem));
     }

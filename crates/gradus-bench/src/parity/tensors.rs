@@ -1,27 +1,21 @@
 //! Weights and gradients by name: out of a model as numbers, and back into one in another type of float or
 //! on another device.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{DType, Tensor, TensorData};
+use gradus_train::named::{self, NamedMapper, NamedVisitor};
 use gradus_train::weights::NamedTensors;
 
 /// `model` with every float tensor replaced, in this type.
 pub(super) fn with_weights<M: Module>(model: M, weights: &NamedTensors, dtype: DType) -> M {
     struct Set<'a> {
-        path: Vec<String>,
         weights: &'a NamedTensors,
         dtype: DType,
     }
-    impl ModuleMapper for Set<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let Some(data) = self.weights.get(&self.path.join(".")) else {
+    impl NamedMapper for Set<'_> {
+        fn map<const D: usize>(&mut self, name: &str, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let Some(data) = self.weights.get(name) else {
                 return param;
             };
             let data = data.clone().convert_dtype(self.dtype);
@@ -31,21 +25,16 @@ pub(super) fn with_weights<M: Module>(model: M, weights: &NamedTensors, dtype: D
             })
         }
     }
-    model.map(&mut Set {
-        path: Vec::new(),
-        weights,
-        dtype,
-    })
+    named::map(model, &mut Set { weights, dtype })
 }
 
 /// The gradients of `model` by parameter name.
 pub(super) fn by_name<M: Module>(model: &M, gradients: &GradientsParams) -> NamedTensors {
     let mut named = Named {
-        path: Vec::new(),
         gradients,
         found: NamedTensors::new(),
     };
-    model.visit(&mut named);
+    named::visit(model, &mut named);
     named.found
 }
 
@@ -56,51 +45,36 @@ pub(super) fn by_parameter<M: Module>(
     dtype: DType,
 ) -> GradientsParams {
     let mut registered = Registered {
-        path: Vec::new(),
         named,
         dtype,
         found: GradientsParams::new(),
     };
-    model.visit(&mut registered);
+    named::visit(model, &mut registered);
     registered.found
 }
 
 struct Named<'a> {
-    path: Vec<String>,
     gradients: &'a GradientsParams,
     found: NamedTensors,
 }
 
-impl ModuleVisitor for Named<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+impl NamedVisitor for Named<'_> {
+    fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            self.found.insert(self.path.join("."), gradient.into_data());
+            self.found.insert(name.to_owned(), gradient.into_data());
         }
     }
 }
 
 struct Registered<'a> {
-    path: Vec<String>,
     named: &'a NamedTensors,
     dtype: DType,
     found: GradientsParams,
 }
 
-impl ModuleVisitor for Registered<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.to_owned());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(data) = self.named.get(&self.path.join(".")) {
+impl NamedVisitor for Registered<'_> {
+    fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+        if let Some(data) = self.named.get(name) {
             let device = param.val().inner().device();
             let data = data.clone().convert_dtype(self.dtype);
             let gradient = Tensor::<D>::from_data(data, (&device, self.dtype));

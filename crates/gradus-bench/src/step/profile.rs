@@ -13,11 +13,12 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
 use gradus_kernels::profile::{self, Span};
 use gradus_nn::{Classifier, Loss, Mode, Observer};
+use gradus_train::named::{self, NamedVisitor};
 use serde::Serialize;
 
 use super::{Settings, flop_per_image};
@@ -108,28 +109,16 @@ impl Observer for Marks {
 
 /// The layers' names by their weights' ids.
 fn names<M: Module>(model: &M) -> BTreeMap<ParamId, String> {
-    struct Names {
-        path: Vec<String>,
-        found: BTreeMap<ParamId, String>,
-    }
-    impl ModuleVisitor for Names {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.to_owned());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let layer = self.path.split_last().map_or(&[][..], |(_, layer)| layer);
-            self.found.insert(param.id, layer.join("."));
+    struct Names(BTreeMap<ParamId, String>);
+    impl NamedVisitor for Names {
+        fn visit<const D: usize>(&mut self, name: &str, param: &Param<Tensor<D>>) {
+            let layer = name.rsplit_once('.').map_or("", |(layer, _)| layer);
+            self.0.insert(param.id, layer.to_owned());
         }
     }
-    let mut names = Names {
-        path: Vec::new(),
-        found: BTreeMap::new(),
-    };
-    model.visit(&mut names);
-    names.found
+    let mut names = Names(BTreeMap::new());
+    named::visit(model, &mut names);
+    names.0
 }
 
 /// What an operation is called without the gradient that it is.
