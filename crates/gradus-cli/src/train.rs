@@ -142,7 +142,14 @@ fn train(args: &TrainArgs, ranks: &Ranks) -> Outcome {
         if !ranks.is_first() {
             return Ok(End::Done);
         }
-        let (trainer, _) = job.trainer(ranks.clone(), &config.device)?;
+        for name in &devices {
+            device(name).map_err(usage)?;
+        }
+        let ranks = match devices.len() {
+            0 | 1 => ranks.clone(),
+            several => gradus_core::ranks::threads(several).swap_remove(0),
+        };
+        let (trainer, _) = job.trainer(ranks, &config.device)?;
         return dry_run(args, config, &trainer, &backend, size, summary.as_ref());
     }
     let outcome = match devices.len() {

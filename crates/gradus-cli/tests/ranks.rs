@@ -177,6 +177,21 @@ fn devices_that_cannot_be_had_together_are_refused() {
             "one image for each of 2 ranks",
         ),
         (
+            &["--devices", "flex,flex", "--read-every", "3"],
+            "the ranks add up losses",
+        ),
+        (
+            &[
+                "--devices",
+                "flex,flex",
+                "--optimizer",
+                "lbfgs",
+                "--model",
+                "linear",
+            ],
+            "not shared between ranks",
+        ),
+        (
             &["--devices", "flex", "--device", "flex"],
             "cannot be used with",
         ),
@@ -185,8 +200,10 @@ fn devices_that_cannot_be_had_together_are_refused() {
             "cannot be used with",
         ),
     ] {
-        let message = fails(folder.path(), 2, &[&["train"][..], arguments].concat());
-        assert!(message.contains(expected), "{arguments:?}: {message}");
+        for verb in [&["train"][..], &["train", "--dry-run"]] {
+            let message = fails(folder.path(), 2, &[verb, arguments].concat());
+            assert!(message.contains(expected), "{arguments:?}: {message}");
+        }
     }
 }
 

@@ -55,7 +55,8 @@ pub struct Summary {
     pub test_loss: f64,
     /// Why the run ended before its last epoch, if it did.
     pub stopped: Option<String>,
-    /// Seconds of wall time: training, validation, saving; summed over resumed parts.
+    /// Seconds of wall time: preparing (loading a checkpoint, weights from data, images to the device), training,
+    /// validation, test, saving; summed over resumed parts.
     pub seconds: f64,
     /// Seconds in training steps alone.
     pub train_seconds: f64,

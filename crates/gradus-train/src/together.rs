@@ -29,12 +29,11 @@ pub(crate) struct Beginning {
     pub(crate) warnings: Vec<String>,
 }
 
-/// Whether these ranks can do this run at all, and are about to do the same.
+/// Whether so many ranks can do this run at all.
 ///
 /// # Errors
-/// [`TrainError::Config`] for a batch with fewer images than ranks, or a method that cannot be shared;
-/// [`TrainError::Ranks`] where a rank has another configuration, data set or version than rank 0.
-pub(crate) fn check(trainer: &Trainer) -> Result<(), TrainError> {
+/// [`TrainError::Config`] for a batch with fewer images than ranks, or a method that cannot be shared.
+pub(crate) fn can_share(trainer: &Trainer) -> Result<(), TrainError> {
     let ranks = &trainer.ranks;
     if ranks.is_alone() {
         return Ok(());
@@ -57,6 +56,20 @@ pub(crate) fn check(trainer: &Trainer) -> Result<(), TrainError> {
         );
         return Err(TrainError::config("optimizer", problem));
     }
+    Ok(())
+}
+
+/// Whether these ranks can do this run, and are about to do the same.
+///
+/// # Errors
+/// As [`can_share`]; [`TrainError::Ranks`] where a rank has another configuration, data set or version than
+/// rank 0.
+pub(crate) fn check(trainer: &Trainer) -> Result<(), TrainError> {
+    let ranks = &trainer.ranks;
+    if ranks.is_alone() {
+        return Ok(());
+    }
+    can_share(trainer)?;
     let mine = Agreement {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         fingerprint: trainer.data.fingerprint.clone(),

@@ -267,8 +267,10 @@ impl Trainer {
     /// What is done otherwise than on a CPU by default, a sentence each.
     ///
     /// # Errors
-    /// [`TrainError::Config`] if `read_every` is more than 1 where a value is needed in each step.
+    /// [`TrainError::Config`] if `read_every` is more than 1 where a value is needed in each step, and for a run
+    /// that so many ranks cannot share.
     pub fn plan(&self) -> Result<Vec<String>, TrainError> {
+        together::can_share(self)?;
         let images = &self.data.images;
         let mut plan = Vec::new();
         if self.config.data.on.is_device(&self.backend, images) {
@@ -328,6 +330,7 @@ impl Trainer {
 
     /// With the precision of the configuration.
     fn fit_so<M: Classifier>(mut self, model: M) -> Result<Outcome<M>, TrainError> {
+        let begun = Instant::now();
         solve::check_model(&self.config, &model)?;
         self.reading()?;
         together::check(&self)?;
@@ -417,7 +420,7 @@ impl Trainer {
             progress,
             unread: Unread::new(read_every),
             saved: checkpoint.clone(),
-            started: Instant::now(),
+            started: begun,
         };
         run.announce(resumed, checkpoint, warnings)?;
         ranks.during(|| run.train(model))
