@@ -22,6 +22,7 @@ pub use markdown::markdown;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use gradus_train::device::is_of_cpu;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -48,7 +49,7 @@ pub struct Settings {
     pub rounds: usize,
     /// Seconds of timed steps in a round, about.
     pub seconds: f64,
-    /// Most seconds for one measurement.
+    /// Most seconds for one measurement, a week (604,800) at most.
     pub limit: f64,
     /// Whether the optimizer step is measured.
     pub optimizers: bool,
@@ -155,6 +156,9 @@ const RACE: &str = "train --data shapes --set data.shapes_train=2500 --set data.
                     --model cnn --width 8,16,32 --optimizer adam --lr 0.01 --schedule cosine --epochs 6 \
                     --batch-size 50";
 
+/// The longest time limit, in seconds.
+const WEEK: f64 = 604_800.0;
+
 /// Measures everything; `say` hears what is going on. What fails is listed and the rest goes on.
 ///
 /// # Errors
@@ -217,10 +221,10 @@ impl Settings {
     fn check(&self) -> Result<(), BenchError> {
         let problem = if self.devices.is_empty() {
             "there is no device to measure".to_owned()
-        } else if !(self.seconds > 0.0 && self.limit >= self.seconds) {
+        } else if !(self.seconds > 0.0 && self.limit >= self.seconds && self.limit <= WEEK) {
             format!(
-                "a round of {} seconds and a limit of {} seconds: both must be positive, and the limit \
-                 the larger",
+                "a round of {:?} seconds and a limit of {:?} seconds: both must be positive, and the limit \
+                 the larger and a week ({WEEK} seconds) at most",
                 self.seconds, self.limit
             )
         } else if self.accuracy.is_some_and(|a| !(a > 0.0 && a < 1.0)) {
@@ -246,8 +250,7 @@ impl Settings {
                 .map(String::as_str)
                 == Some(device)
         };
-        let once = first(&|d| ["flex", "ndarray", "cpu"].contains(&d))
-            || first(&|d| d.starts_with("cuda"));
+        let once = first(&is_of_cpu) || first(&|d| d.starts_with("cuda"));
         (self.peers.iter())
             .filter_map(|peer| match peer {
                 PeerKind::Burn => Some("burn"),

@@ -228,6 +228,27 @@ fn a_profile_accounts_for_the_whole_step() {
 }
 
 #[test]
+fn backends_are_refused_before_anything_is_measured() {
+    let folder = folder();
+    for (arguments, words) in [
+        (&["--limit", "1e300"][..], "a week"),
+        (&["--limit", "-5"], "both must be positive"),
+        (&["--seconds", "nan"], "both must be positive"),
+        (&["--accuracy", "1"], "between 0 and 1"),
+        (&["--model", "resnet2"], "did you mean resnet20"),
+        (&["--model", ""], "--model <NAME>"),
+        (&["--model", "cnn --widht 4"], "--widht"),
+        (&["--model", "cnn --width 0"], "a width is 0"),
+        (&["--figure", "a.txt"], ".svg or .png"),
+        (&["--devices", "flx"], "did you mean flex"),
+    ] {
+        let command = ["bench", "backends", "--devices", "flex"];
+        let error = fails(folder.path(), 2, &[&command[..], arguments].concat());
+        assert!(error.contains(words), "{arguments:?}: {error}");
+    }
+}
+
+#[test]
 fn the_report_keeps_what_is_measured() {
     let folder = folder();
     let folder = folder.path();

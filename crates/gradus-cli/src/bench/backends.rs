@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use clap::Args;
+use clap::{Args, Parser};
 use gradus_bench::backends::{Report, Settings, markdown, measure};
 use gradus_bench::optimizers::write;
 use gradus_report::draw::Theme;
@@ -12,7 +12,7 @@ use gradus_train::backends;
 use gradus_train::machine::Machine;
 use serde::Serialize;
 
-use super::step::{PeerArg, named, positive};
+use super::step::{PeerArg, What, named, positive};
 use crate::args::{Speech, path};
 use crate::failure::{End, Outcome, usage};
 use crate::output;
@@ -27,6 +27,7 @@ const LIMIT: f64 = 120.0;
 /// seen apart, and a driver that crashes costs one row. Nothing else may run on the machine meanwhile.
 /// Most of the time goes to the slowest backend: some minutes with ndarray, one without.
 #[derive(Args)]
+#[command(allow_negative_numbers = true)] // so that `--limit -5` is answered as a number
 #[command(after_help = "\
 Examples:
   gradus bench backends
@@ -102,7 +103,7 @@ pub(super) fn run(args: &BackendsArgs) -> Outcome {
     let settings = Settings {
         program: std::env::current_exe().context("cannot find the path of this program")?,
         devices,
-        models: models.iter().map(|model| flags(model)).collect(),
+        models: (models.iter().map(|model| flags(model))).collect::<anyhow::Result<_>>()?,
         batches: args.batch.clone(),
         peers: args.peers.iter().map(|peer| (*peer).into()).collect(),
         python: args.python.clone(),
@@ -151,10 +152,29 @@ fn present() -> Vec<String> {
         .collect()
 }
 
-/// `airnet --width 32` as `--model airnet --width 32`.
-fn flags(model: &str) -> Vec<String> {
+/// `airnet --width 32` as `--model airnet --width 32`, where that is a model: the processes that are to
+/// measure it would all refuse another.
+fn flags(model: &str) -> anyhow::Result<Vec<String>> {
+    /// What such a process reads.
+    #[derive(Parser)]
+    #[command(no_binary_name = true, disable_help_flag = true)]
+    struct Flags {
+        #[command(flatten)]
+        what: What,
+    }
     let words = model.split_whitespace().map(str::to_owned);
-    std::iter::once("--model".to_owned()).chain(words).collect()
+    let flags: Vec<String> = std::iter::once("--model".to_owned()).chain(words).collect();
+    let refused = |error: String| {
+        let said = error.lines().next().unwrap_or_default();
+        let said = said.trim_start_matches("error: ");
+        usage(anyhow::anyhow!(
+            "--model {model:?}: {said}; expected a model with flags of `gradus bench step`, such as \
+             \"airnet --width 32,64,64\""
+        ))
+    };
+    let read = Flags::try_parse_from(&flags).map_err(|error| refused(error.to_string()))?;
+    (read.what.config()).map_err(|error| refused(error.to_string()))?;
+    Ok(flags)
 }
 
 #[derive(Clone, Copy)]
@@ -267,7 +287,7 @@ mod tests {
     #[test]
     fn a_model_is_written_as_its_flags() {
         assert_eq!(
-            flags("airnet --width 32,64,64"),
+            flags("airnet --width 32,64,64").unwrap(),
             ["--model", "airnet", "--width", "32,64,64"]
         );
     }
