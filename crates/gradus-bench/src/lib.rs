@@ -47,7 +47,7 @@ pub use statistics::Spread;
 /// step with the wait for its end.
 #[must_use]
 pub fn is_asynchronous(backend: &str) -> bool {
-    !["flex", "ndarray"].contains(&backend)
+    !gradus_train::device::is_eager(backend)
 }
 
 /// What can go wrong in a measurement.

@@ -10,6 +10,7 @@ use crate::statistics::median;
 use burn::optim::{AdamWConfig, GradientsParams, ModuleOptimizer};
 use burn::tensor::Device;
 use gradus_optim::{ModelOptimizer, OptimizerConfig, RuleConfig, Value, forget_graphs};
+use gradus_train::TrainError;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -20,7 +21,8 @@ pub struct Settings {
     /// Whether the device works while the program goes on, so that a step has ended only when the
     /// device says so.
     pub asynchronous: bool,
-    /// Where PyTorch computes: `cpu`, or the device of its own that is the same one, as `cuda:0`.
+    /// Where PyTorch computes: `cpu` beside a backend of the CPU, else the device of its own that is the same one,
+    /// as `cuda:0`.
     pub torch_device: String,
     /// Whether a tensor of 100 million parameters is measured too.
     pub large: bool,
@@ -117,7 +119,7 @@ fn resnet18() -> Vec<Vec<usize>> {
 /// Measures everything; `say` hears what is going on.
 ///
 /// # Errors
-/// A bad optimizer, or a PyTorch that was asked for and is not there.
+/// A bad optimizer, a PyTorch that was asked for and is not there, and what the device says if it fails.
 pub fn measure(
     device: &Device,
     settings: &Settings,
@@ -135,7 +137,7 @@ pub fn measure(
     let mut report = Report {
         torch: peer.as_ref().map(|peer| peer.version.clone()),
         bandwidth: match settings.asynchronous {
-            true => device_bandwidth(device).map_err(BenchError::Settings)?,
+            true => device_bandwidth(device).map_err(TrainError::Device)?,
             false => bandwidth(),
         },
         lines: Vec::new(),

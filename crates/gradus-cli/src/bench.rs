@@ -13,6 +13,7 @@ use clap::{Args, Subcommand};
 use gradus_bench::optim::{Report, Settings, measure};
 use gradus_optim::OptimizerConfig;
 use gradus_train::device;
+use gradus_train::device::is_of_cpu;
 use gradus_train::machine::Machine;
 use serde::Serialize;
 
@@ -44,7 +45,7 @@ enum Verb {
 /// the machine meanwhile, or the numbers mean nothing.
 #[derive(Args)]
 #[command(after_help = "\
-PyTorch is measured if the Python given (or `python3`) can import torch; to get it:
+PyTorch is measured on a CPU and on CUDA, if the Python given (or `python3`) can import torch; to get it:
   python3 -m venv venv && venv/bin/pip install torch
 
 Examples:
@@ -101,18 +102,22 @@ fn optim(args: &OptimArgs) -> Outcome {
         optimizers.push(text.parse()?);
     }
     optimizers.extend(args.optimizer.iter().cloned());
+    let theirs = torch_device(&args.device, &backend);
+    if theirs.is_none() && !args.no_torch {
+        output::say(
+            args.speech.quiet,
+            format!(
+                "PyTorch is NOT measured: no name of its own is sure to be the same {backend} device"
+            ),
+        );
+    }
     let mut settings = Settings {
         asynchronous: gradus_bench::is_asynchronous(&backend),
-        // PyTorch knows the others by no name that is sure to be the same device.
-        torch_device: match args.device.starts_with("cuda") || backend == "cuda" {
-            true if args.device.starts_with("cuda") => args.device.clone(),
-            true => "cuda".to_owned(),
-            false => "cpu".to_owned(),
-        },
         large: args.large,
         optimizers,
-        python: (!args.no_torch)
+        python: (!args.no_torch && theirs.is_some())
             .then(|| args.python.clone().unwrap_or_else(|| "python3".to_owned())),
+        torch_device: theirs.unwrap_or_default(),
         rounds: 5,
         steps: if args.quick { 3 } else { 9 },
     };
@@ -140,6 +145,15 @@ fn optim(args: &OptimArgs) -> Outcome {
         output::line(text(&found))?;
     }
     Ok(End::Done)
+}
+
+/// What PyTorch calls the device `name` of `backend`, where that is sure.
+fn torch_device(name: &str, backend: &str) -> Option<String> {
+    match backend {
+        "cuda" if name.starts_with("cuda") => Some(name.to_owned()),
+        "cuda" => Some(backend.to_owned()),
+        _ => is_of_cpu(backend).then(|| "cpu".to_owned()),
+    }
 }
 
 fn text(found: &Found) -> String {

@@ -13,6 +13,7 @@ use gradus_kernels::Precision;
 use gradus_nn::{AnyModel, Classifier, Loss, Mode, ModelConfig, NormKind, Summary};
 use gradus_optim::{ModelOptimizer, OptimizerConfig};
 use gradus_train::check_precision;
+use gradus_train::device::is_of_cpu;
 use gradus_train::weights::{NamedTensors, collect, to_safetensors};
 use rand::RngExt;
 use serde::Deserialize;
@@ -213,7 +214,8 @@ impl Settings {
         Ok(field)
     }
 
-    /// Where a library that can should compute.
+    /// Where a library that can should compute. On a backend that it does not know it is measured on the CPU,
+    /// which is said with its version.
     fn peer_device(&self) -> &'static str {
         match self.backend.as_str() {
             "cuda" => "cuda",
@@ -222,7 +224,7 @@ impl Settings {
     }
 
     pub(super) fn on_cpu(&self) -> bool {
-        ["flex", "ndarray", "cpu"].contains(&self.backend.as_str())
+        is_of_cpu(&self.backend)
     }
 
     pub(super) fn peaks(&self) -> Peaks {
@@ -296,7 +298,13 @@ impl Settings {
         let loaded =
             loaded.map_err(|problem| BenchError::Settings(format!("{script}: {problem}")))?;
         same_size(script, loaded.trained, &field.summary)?;
-        field.versions.push(peer.version.clone());
+        let device = self.peer_device();
+        field
+            .versions
+            .push(match self.on_cpu() || device == self.backend {
+                true => peer.version.clone(),
+                false => format!("{} on the {device}", peer.version),
+            });
         let peer = Rc::new(RefCell::new(peer));
         let same = |precision: &str| precision == self.precision.to_string();
         for &(name, precision, tasks, variant) in variants.iter().filter(|v| same(v.1)) {
