@@ -241,6 +241,12 @@ fn optimizers_agree_on_given_gradients_and_a_fault_is_named() {
         );
         assert_eq!(format!("{}:{}", out.operation, out.tensor), place);
     }
+    let wild = optimizers::Settings {
+        optimizers: optimizers::optimizers("sgd(lr=1e30)").unwrap(),
+        ..settings(None)
+    };
+    let error = optimizers::run(&wild, |_| {}).unwrap_err().to_string();
+    assert!(error.contains("beyond f32 in "), "{error}");
     let nowhere = settings(Some("flex:1:update:dense.wight:7:0.1"));
     let error = optimizers::run(&nowhere, |_| {}).unwrap_err().to_string();
     assert!(error.contains("dense.weight"), "{error}");

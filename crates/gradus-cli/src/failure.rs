@@ -91,7 +91,7 @@ pub(crate) fn say(error: &anyhow::Error) {
 }
 
 /// Whether the failure is only that the reader of stdout went away, as `head` does.
-fn reader_left(error: &anyhow::Error) -> bool {
+pub(crate) fn reader_left(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause
             .downcast_ref::<io::Error>()

@@ -18,7 +18,7 @@ use gradus_train::{Layers, RunConfig, TrainError, device, fitted};
 use serde::Serialize;
 
 use crate::args::{DataDir, Speech, assignment};
-use crate::failure::{End, Outcome, usage};
+use crate::failure::{End, Outcome, reader_left, usage};
 use crate::numbers::counted;
 use crate::output;
 use crate::presets::{self, Preset};
@@ -57,7 +57,7 @@ pub(crate) struct ParityArgs {
     /// Steps; it ends earlier with the first in which a device is out
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = bench::positive)]
     steps: usize,
-    /// Leave the runs on their own out: a third of the time less
+    /// Leave the runs on their own out, which saves their time
     #[arg(long)]
     lockstep_only: bool,
     /// Compare the steps of these optimizers instead of a training run, on gradients that are given: all,
@@ -225,15 +225,16 @@ fn tell<R: Serialize>(
     text: impl FnOnce(&R, f64) -> String,
 ) -> Outcome {
     let seconds = begun.elapsed().as_secs_f64();
-    if args.speech.json {
-        output::json(&Timed { report, seconds })?;
-    } else {
-        output::line(text(report, seconds))?;
+    let printed = match args.speech.json {
+        true => output::json(&Timed { report, seconds }),
+        false => output::line(text(report, seconds)),
+    };
+    match (agree, printed) {
+        (true, printed) => printed.map(|()| End::Done),
+        // Whoever reads the beginning only, as `head` does, has the verdict in the exit code all the same.
+        (false, Err(error)) if !reader_left(&error) => Err(error),
+        (false, _) => Ok(End::Incomplete),
     }
-    Ok(match agree {
-        true => End::Done,
-        false => End::Incomplete,
-    })
 }
 
 /// A report and how long it took.

@@ -64,7 +64,7 @@ fn text(report: &Report, seconds: f64) -> String {
     parts.push(match report.agree {
         true => "All agree: every weight and slot is within 16·u·(|old| + |new| + their mean) + 8·(s + \
                  mean s) of f64, where u = 2⁻²⁴ and s is how far the f64 step moves when gradients and \
-                 slots move by 4·u."
+                 slots move by 4·u (for sums over all n weights 4·√n in place of 16)."
             .to_owned(),
         false => {
             let out = report.optimizers.iter().filter(|row| !row.agree).count();
