@@ -17,16 +17,17 @@ use std::sync::{Mutex, PoisonError};
 const KEPT: usize = 16;
 
 /// The crates between Burn's tensors and a device, by the beginning of their names.
-const GPU_CRATES: [&str; 10] = [
-    "ash",
+const GPU_CRATES: [&str; 11] = [
     "burn-cubecl",
     "burn-cuda",
     "burn-fusion",
     "burn-rocm",
     "burn-wgpu",
     "cubecl",
+    "cubek",
     "cudarc",
     "naga",
+    "tracel",
     "wgpu",
 ];
 
@@ -205,10 +206,12 @@ mod tests {
     #[test]
     fn a_device_is_known_by_crate_thread_or_words() {
         let wgpu = format!("{REGISTRY}/cubecl-wgpu-0.11.3/src/compute/device_poison.rs:42:17");
+        let kernel = format!("{REGISTRY}/cubek-matmul-0.3.1/src/launch/base.rs:1:1");
         let windows = r"registry\cudarc-0.19.10\src\driver\result.rs:1:1";
         let read = format!("{READING}: An error happened during execution\nCaused by:\n  x");
         for failure in [
             panic("wgpu error: Validation Error", &wgpu, "main"),
+            panic("no tile size fits", &kernel, "main"),
             panic("illegal address", windows, "main"),
             panic("index out of bounds", "src/mine.rs:1:1", "DSD-6-0"),
             panic(&read, "crates/gradus-train/src/evaluate.rs:7:1", "main"),

@@ -24,7 +24,7 @@ use gradus_kernels::{Precision, widen};
 use gradus_optim::MethodConfig;
 use gradus_optim::gradients::GlobalNorm;
 use gradus_optim::stages::Stage;
-use serde::de::{Deserializer, Error, Visitor};
+use serde::de::{Deserializer, Error, Unexpected, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
 
@@ -100,20 +100,22 @@ impl<'de> Deserialize<'de> for ReadEvery {
             type Value = ReadEvery;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a number of steps from 1 to 10000, or \"auto\"")
+                f.write_str("1 to 10000 steps or \"auto\" for read_every")
             }
 
             fn visit_i64<E: Error>(self, steps: i64) -> Result<ReadEvery, E> {
-                self.visit_str(&steps.to_string())
+                let found = steps.to_string().parse();
+                found.map_err(|_| E::invalid_value(Unexpected::Signed(steps), &self))
             }
 
             fn visit_u64<E: Error>(self, steps: u64) -> Result<ReadEvery, E> {
-                self.visit_str(&steps.to_string())
+                let found = steps.to_string().parse();
+                found.map_err(|_| E::invalid_value(Unexpected::Unsigned(steps), &self))
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<ReadEvery, E> {
-                text.parse()
-                    .map_err(|_| E::invalid_value(serde::de::Unexpected::Str(text), &self))
+                let found = text.parse();
+                found.map_err(|_| E::invalid_value(Unexpected::Str(text), &self))
             }
         }
         from.deserialize_any(Steps)

@@ -10,7 +10,7 @@
 //!
 //! Both give the same bits on every backend: on the device nothing is computed but places, and an input is looked
 //! up in the loader's own table ([`gradus_data::Normalization::table`]). What travels in a step is one tensor,
-//! 48 times smaller than the images; see [`gradus_data::Places`].
+//! 47 times smaller than photographs of 32×32; see [`gradus_data::Places`].
 
 use std::fmt;
 use std::str::FromStr;
@@ -77,8 +77,11 @@ impl FromStr for DataOn {
         let found = Self::ALL.iter().find(|(name, _)| *name == text);
         found.map(|(_, on)| *on).ok_or_else(|| {
             let names = Self::ALL.map(|(name, _)| name);
-            let hint = did_you_mean(text, names);
-            format!("expected {}, found `{text}`. {hint}", names.join(", "))
+            let hint = match did_you_mean(text, names).as_str() {
+                "" => String::new(),
+                phrase => format!("; {phrase}"),
+            };
+            format!("expected {}, found `{text}`{hint}", names.join(", "))
         })
     }
 }
@@ -164,7 +167,8 @@ impl HeldImages {
         )))
     }
 
-    /// The inputs `[B, C, H, W]` (in memory `[B, H, W, C]`) and the classes `[B]` of a batch.
+    /// The inputs `[B, C, H, W]` (in memory `[B, H, W, C]`) and the classes `[B]` of a batch, whose places must be
+    /// those of the images that were copied.
     #[must_use]
     pub fn batch(&self, places: &Places) -> (Tensor<4>, Tensor<1, Int>) {
         let ImageShape {
