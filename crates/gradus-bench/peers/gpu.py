@@ -47,11 +47,10 @@ def doctor(args):
     if "error" in found:
         return found, [("doctor", found["error"])]
     rows = []
-    for device in found.get("devices", []):
-        speed = device.get("speed") or {}
-        if speed:
-            rows.append((device.get("name", "?"), f"GEMM {speed['gemm_gflops']:.0f} GFLOP/s, copy "
-                         f"{speed['copy_gb_per_second']:.0f} GB/s, launch {speed['launch_microseconds']:.1f} µs"))
+    for device in found["devices"]:
+        speed = device["speed"]
+        rows.append((device["name"], f"GEMM {speed['gemm_gflops']:.0f} GFLOP/s, copy {speed['copy_gb_per_second']:.0f} GB/s, "
+                     f"launch {speed['launch_microseconds']:.1f} µs" if speed else f"FAILED: {device['error']}"))
     return found, rows
 
 
@@ -95,8 +94,11 @@ def backends(args):
     out = pathlib.Path(str(args.out) + "-backends")
     models = [word for precision in precisions(args) for model in ("cnn", "airnet --width 32,64,64", "airnet")
               for word in ("--model", model if precision == "f32" else f"{model} --precision {precision}")]
-    found, seconds = call([args.gradus, "bench", "backends", "--devices", f"flex,{args.device}", *models, "--peers", "torch,burn", "--python",
-                           args.python, "--out", out.with_suffix(".md"), "--figure", out.with_suffix(".svg"), "--json"], args.limit)
+    devices = ",".join(dict.fromkeys(["flex", args.device]))
+    # A first step compiles and tunes kernels, for minutes if nothing was tuned before.
+    found, seconds = call([args.gradus, "bench", "backends", "--devices", devices, *models, "--peers", "torch,burn", "--limit", 600,
+                           "--python", args.python, "--out", out.with_suffix(".md"), "--figure", out.with_suffix(".svg"), "--json"],
+                          args.limit)
     return found, [("bench backends", found.get("error") or f"{out}.md, {seconds:.0f} s")]
 
 
