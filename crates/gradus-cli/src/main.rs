@@ -39,7 +39,7 @@ use clap::{Parser, Subcommand};
 use mimalloc::MiMalloc;
 
 /// Burn makes several small allocations for each tensor. Here they cost a third of what they cost in the
-/// system's allocator: a step over a thousand small parameters is 1.5 to 2 times as fast.
+/// system's allocator.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 

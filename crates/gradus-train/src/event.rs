@@ -36,10 +36,10 @@ pub enum Event {
         epochs: usize,
         /// Batches per epoch.
         batches: usize,
-        /// Images per batch, of all ranks together; 0 in logs older than that.
+        /// Images per batch, of all ranks together; 0 where a log does not say.
         #[serde(default)]
         batch_size: usize,
-        /// How many ranks share each batch; 0 in logs older than that.
+        /// How many ranks share each batch; 0 where a log does not say.
         #[serde(default)]
         ranks: usize,
         /// Remarks about the data set.

@@ -1,7 +1,7 @@
 //! Several ranks with shares of a batch do what one process does with the whole of it.
 //!
 //! The ranks are threads; `gradus-cli/tests/ranks.rs` does the same with processes. Only the order of
-//! additions differs from one process, by about 1e-7 of each sum; a dozen steps let that grow a little.
+//! additions differs from one process, by about 1e-7 of each sum; eight steps let that grow a little.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail by panicking")]
 #![allow(clippy::panic, reason = "a test may fail by panicking")]
