@@ -87,18 +87,19 @@ def precisions(args):
     found, _ = call([args.gradus, "doctor", "--json"], args.limit)
     names = {args.device, f"{args.device}:0"}
     able = [(device.get("speed") or {}).get("precisions", []) for device in found.get("devices", []) if device.get("name") in names]
-    return ["f32", "bf16"] if any("bf16" in names for names in able) else ["f32"]
+    return ["f32", "bf16"] if any("bf16" in listed for listed in able) else ["f32"]
 
 
 def backends(args):
     out = pathlib.Path(str(args.out) + "-backends")
-    models = [word for precision in precisions(args) for model in ("cnn", "airnet --width 32,64,64", "airnet")
+    wanted = precisions(args)
+    models = [word for precision in wanted for model in ("cnn", "airnet --width 32,64,64")
               for word in ("--model", model if precision == "f32" else f"{model} --precision {precision}")]
     devices = ",".join(dict.fromkeys(["flex", args.device]))
     # A first step compiles and tunes kernels, for minutes if nothing was tuned before.
     found, seconds = call([args.gradus, "bench", "backends", "--devices", devices, *models, "--peers", "torch,burn", "--limit", 600,
                            "--python", args.python, "--out", out.with_suffix(".md"), "--figure", out.with_suffix(".svg"), "--json"],
-                          args.limit)
+                          args.limit * len(wanted))
     return found, [("bench backends", found.get("error") or f"{out}.md, {seconds:.0f} s")]
 
 

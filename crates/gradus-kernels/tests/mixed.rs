@@ -182,7 +182,8 @@ fn channels() {
             let [gamma, beta] = given.vectors.clone();
             batch_norm_act(x, Some(gamma), Some(beta), None, 1e-5, act).output
         });
-        check(&format!("batch_norm with residual {act:?}"), 1.0, |given| {
+        // A GPU rounds the residual's gradient before it makes that of x from it.
+        check(&format!("batch_norm with residual {act:?}"), 2.0, |given| {
             let [x, r] = given.images.clone();
             let [gamma, beta] = given.vectors.clone();
             batch_norm_act(x, Some(gamma), Some(beta), Some(r), 1e-5, act).output
