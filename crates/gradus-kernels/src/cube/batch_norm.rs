@@ -6,7 +6,7 @@
 //!            3  y = f((x − μ)·γρ + β + residual),  ρ = 1/√(v + ε)
 //! backward   1  blocks of rows: z again, g = dy·f′(z), Σg, Σg·(x − μ); g kept if the residual asks for it
 //!            2  blocks together                                                    → dβ, dγ
-//!            3  dx = γρ·(g − dβ/rows − x̂·dγ/rows)
+//!            3  dx = γρ·(g − dβ/rows − x̂·dγ/rows),  g as kept if that is f32, else computed again
 //! ```
 //! So x is read twice and y written once; backward x and dy are read twice and dx written once. Moments do not
 //! cancel where μ ≫ √v, neither inside of a block, whose numbers are taken from one of them, nor between
@@ -321,7 +321,7 @@ pub(super) fn gradient(
     let (function, slope) = Function::of(act);
     let [mean, variance] = moments.map(into_contiguous);
     let fresh = || Rows::empty(x.tensor(), x.tensor().meta.shape(), x.tensor().dtype);
-    // The residual's gradient is g: it is written by the first pass and read by the second.
+    // The residual's gradient is g: the first pass writes it.
     let kept = (of_residual && function != Function::Identity).then(fresh);
     let dx = fresh();
 
@@ -392,10 +392,10 @@ pub(super) fn gradient(
         );
     }
 
-    // From g, if it was kept, or from dy once more.
+    // From g, if it was kept without rounding, or from dy once more.
     let (source, residual, function) = match &kept {
-        Some(kept) => (kept, None, Function::Identity),
-        None => (dy, residual, function),
+        Some(kept) if x.is_f32() => (kept, None, Function::Identity),
+        _ => (dy, residual, function),
     };
     // SAFETY: as above.
     unsafe {

@@ -98,6 +98,11 @@ impl Rows {
         dtype_to_storage_type(self.tensor.dtype)
     }
 
+    /// Whether the elements are f32.
+    pub(super) fn is_f32(&self) -> bool {
+        self.tensor.dtype == DType::F32
+    }
+
     /// How many neighbouring channels can be read at once: 4, 2 or 1.
     fn vector(&self) -> usize {
         let bytes = self.tensor.dtype.size();
