@@ -50,6 +50,24 @@ impl Weights {
         }
     }
 
+    /// The filters of airbench94, a quarter as wide.
+    fn airbench(device: &Device) -> Self {
+        let shapes = [
+            [16, 6, 3, 3],
+            [16, 16, 3, 3],
+            [64, 16, 3, 3],
+            [64, 64, 3, 3],
+            [64, 64, 3, 3],
+            [64, 64, 3, 3],
+        ];
+        let filter = |shape| Param::from_tensor(noise(shape, device));
+        Self {
+            filters: shapes.map(filter).into(),
+            scales: Vec::new(),
+            head: None,
+        }
+    }
+
     /// One tensor.
     fn one(elements: usize, device: &Device) -> Self {
         Self {
@@ -152,6 +170,10 @@ fn a_step_starts_few_kernels() {
             assert!(network.count() <= together, "{:?}", network.names());
             assert!(one.count() <= alone, "{:?}", one.names());
         }
+        // Two short sides, each with five rounds of three products.
+        let filters = of_a_step("muon", Weights::airbench(&device), &device);
+        say(format!("6 filters as airbench94's | `muon` | {filters}"));
+        assert!(filters.count() <= 30 + 60, "{:?}", filters.names());
     });
 }
 

@@ -79,6 +79,7 @@ mod rules;
 mod saved;
 mod schedule;
 pub mod solve;
+mod stack;
 pub mod stages;
 mod state;
 
@@ -117,6 +118,8 @@ pub use rule::{MAX_SLOTS, MAX_SUMS, Rule, Scope, Slot, Sums};
 pub use rules::*;
 pub use schedule::{Clock, PlateauState, Rate, Schedule, ScheduleConfig};
 pub use stages::Stage;
-pub use tensor_rule::{Rest, SlotShape, Step, TensorOptimizer, TensorRule, tensor_trajectory};
+pub use tensor_rule::{
+    Batch, Rest, SlotShape, Step, TensorOptimizer, TensorRule, tensor_trajectory,
+};
 pub use text::{Call, TextError, Value};
 pub use trajectory::{VectorOptimizer, minimise, trajectory};

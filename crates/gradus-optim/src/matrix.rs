@@ -50,6 +50,59 @@ pub fn newton_schulz(x: Tensor<3>, steps: u64, (a, b, c): (f64, f64, f64), eps: 
     if tall { x.transpose() } else { x }
 }
 
+/// [`newton_schulz`] of batches of different shapes, with fewer kernels: matrices whose short sides are equal go
+/// together, the long side of each filled up with zeros to that of the longest, if that is at most four times as long.
+///
+/// Zeros change neither the norm of X nor A, and stay zeros: the results are those of each batch by itself up to rounding.
+pub fn newton_schulz_together(
+    batches: Vec<Tensor<3>>,
+    steps: u64,
+    coefficients: (f64, f64, f64),
+    eps: f64,
+) -> Vec<Tensor<3>> {
+    let sides = |x: &Tensor<3>| {
+        let [_, m, n] = x.dims();
+        (m.min(n), m.max(n))
+    };
+    let mut rest: Vec<(usize, Tensor<3>)> = batches.into_iter().enumerate().collect();
+    // The longest of a group first; with the same sides, those in the same device and type stand together.
+    rest.sort_by_key(|(_, x)| std::cmp::Reverse(sides(x)));
+    let mut results: Vec<(usize, Tensor<3>)> = Vec::with_capacity(rest.len());
+    while !rest.is_empty() {
+        let (short, long) = sides(&rest[0].1);
+        let (device, dtype) = (rest[0].1.device(), rest[0].1.dtype());
+        let (group, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(_, x)| {
+            let (m, n) = sides(x);
+            m == short && long <= 4 * n && x.device() == device && x.dtype() == dtype
+        });
+        rest = others;
+        if let [(_, _)] = group[..] {
+            let alone = group.into_iter();
+            results.extend(alone.map(|(i, x)| (i, newton_schulz(x, steps, coefficients, eps))));
+            continue;
+        }
+        let count = group.iter().map(|(_, x)| x.dims()[0]).sum();
+        let mut filled = Tensor::<3>::zeros([count, short, long], (&device, dtype));
+        let mut from = 0;
+        let mut places = Vec::with_capacity(group.len());
+        for (index, x) in group {
+            let [batch, m, n] = x.dims();
+            let x = if m > n { x.transpose() } else { x };
+            let place = [from..from + batch, 0..short, 0..m.max(n)];
+            filled = filled.slice_assign(place.clone(), x);
+            places.push((index, place, m > n));
+            from += batch;
+        }
+        let filled = newton_schulz(filled, steps, coefficients, eps);
+        for (index, place, tall) in places {
+            let x = filled.clone().slice(place);
+            results.push((index, if tall { x.transpose() } else { x }));
+        }
+    }
+    results.sort_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, x)| x).collect()
+}
+
 /// The eigenvalues `[B, n]`, largest first, and eigenvectors `[B, n, n]` (the columns) of symmetric
 /// matrices `[B, n, n]`. A matrix with an entry that is not finite gives entries that are not numbers.
 pub fn symmetric_eigen(a: Tensor<3>) -> (Tensor<2>, Tensor<3>) {

@@ -18,11 +18,12 @@
 //! The same code runs on every Burn backend and float type; in `f64` ([`TensorOptimizer`]) it is its
 //! own reference.
 
-use crate::execute::{AnyRule, Entry, ParameterState, device_of, with_rank};
+use crate::execute::{AnyRule, Entry, ParameterState, device_of};
+use crate::stack::{line, rows, shaped, stacked};
 use crate::{OptimError, RuleConfig, Slot};
 use burn::backend::{DispatchTensor, TensorMetadata};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use gradus_kernels::flat::{Places, is_ours, joined, parted};
+use gradus_kernels::flat::is_ours;
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -90,6 +91,14 @@ pub trait TensorRule: Clone + Debug + Send + Sync + 'static {
         slots: &mut [Slot<Tensor<2>>],
     ) -> Tensor<2>;
 
+    /// [`update`](Self::update) of several batches, in their order. For a rule that can work on them together with fewer
+    /// kernels, where a kernel costs much to start.
+    fn update_all(&self, batches: Vec<Batch<'_>>) -> Vec<Tensor<2>> {
+        let update =
+            |mut batch: Batch<'_>| self.update(&mut batch.step, batch.theta, batch.g, batch.slots);
+        batches.into_iter().map(update).collect()
+    }
+
     /// The same rule with weight decay switched off. The default is for rules without decay.
     fn without_decay(&self) -> Self {
         self.clone()
@@ -124,6 +133,19 @@ pub struct Step<'a> {
     pub units: usize,
     /// The rule's [`memory`](TensorRule::memory).
     pub memory: &'a mut [f64],
+}
+
+/// Parameters of one shape, and what [`update`](TensorRule::update) takes of them.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// What they have in common.
+    pub step: Step<'a>,
+    /// Θ.
+    pub theta: Tensor<2>,
+    /// G.
+    pub g: Tensor<2>,
+    /// S.
+    pub slots: &'a mut [Slot<Tensor<2>>],
 }
 
 /// A slot of a [`TensorRule`].
@@ -180,8 +202,18 @@ pub(crate) fn step_all<R: TensorRule>(rule: &R, lr: f64, pieces: Vec<Piece<'_>>)
             None => batches.push((common, vec![piece])),
         }
     }
-    for (common, batch) in batches {
-        step_batch(rule, lr, common, batch);
+    batches.retain(|(common, _)| !common.shape.contains(&0));
+    let on_gpu = (batches.iter()).all(|(_, batch)| batch.iter().all(|piece| is_ours(piece.theta)));
+    if on_gpu {
+        let stacks = batches.into_iter();
+        let stacks = stacks.map(|(common, batch)| Stack::new(rule, common, batch));
+        step_stacks(rule, lr, stacks);
+    } else {
+        // One after another, so that one at a time is in memory.
+        for (common, batch) in batches {
+            let stack = Stack::new(rule, common, batch);
+            step_stacks(rule, lr, std::iter::once(stack));
+        }
     }
 }
 
@@ -209,111 +241,99 @@ impl Common {
     }
 }
 
-fn step_batch<R: TensorRule>(rule: &R, lr: f64, mut common: Common, mut batch: Vec<Piece<'_>>) {
-    let shape = &common.shape;
-    let n: usize = shape.iter().product();
-    if n == 0 {
-        return;
-    }
-    let count = batch.len();
-    let theta = stacked(batch.iter().map(|p| p.theta.clone()).collect(), shape);
-    let g = stacked(batch.iter().map(|p| p.grad.clone()).collect(), shape);
-    // Sums of squares must stay finite; a NaN stays.
-    let largest = common.dtype.finfo().map_or(f64::MAX, |info| info.max);
-    let g = g.clamp(-largest.powf(0.4), largest.powf(0.4));
-    let layout = rule.slots(shape);
-    let mut slots: Vec<Slot<Tensor<2>>> = layout
-        .iter()
-        .enumerate()
-        .map(|(i, slot)| {
+/// The parameters of a batch on top of one another.
+struct Stack<'a> {
+    common: Common,
+    pieces: Vec<Piece<'a>>,
+    layout: Vec<SlotShape>,
+    slots: Vec<Slot<Tensor<2>>>,
+}
+
+impl<'a> Stack<'a> {
+    /// With Θ and G. The state of each gives its slots away.
+    fn new<R: TensorRule>(
+        rule: &R,
+        common: Common,
+        mut pieces: Vec<Piece<'a>>,
+    ) -> (Self, [Tensor<2>; 2]) {
+        let shape = &common.shape;
+        let count = pieces.len();
+        let theta = stacked(pieces.iter().map(|p| p.theta.clone()).collect(), shape);
+        let g = stacked(pieces.iter().map(|p| p.grad.clone()).collect(), shape);
+        // Sums of squares must stay finite; a NaN stays.
+        let largest = common.dtype.finfo().map_or(f64::MAX, |info| info.max);
+        let g = g.clamp(-largest.powf(0.4), largest.powf(0.4));
+        let layout = rule.slots(shape);
+        let first = pieces.iter().all(|piece| piece.state.slots.is_empty());
+        let slots = layout.iter().enumerate().map(|(i, slot)| {
             let zeros = |count| Tensor::zeros([count, slot.len()], (&common.device, common.dtype));
-            if batch.iter().all(|piece| piece.state.slots.is_empty()) {
+            if first {
                 return Slot::new(zeros(count));
             }
-            let rows = batch.iter().map(|piece| match piece.state.slots.get(i) {
+            let rows = pieces.iter().map(|piece| match piece.state.slots.get(i) {
                 Some(tensor) => tensor.clone(),
                 None => shaped(&slot.shape, zeros(1)),
             });
             Slot::new(stacked(rows.collect(), &slot.shape))
-        })
-        .collect();
-    for piece in &mut batch {
-        piece.state.slots.clear();
-    }
-
-    let mut step = Step {
-        lr,
-        t: common.step + 1,
-        shape,
-        units: common.units,
-        memory: &mut common.memory,
-    };
-    let theta = rule.update(&mut step, theta, g, &mut slots);
-
-    let thetas = rows(theta, shape, count);
-    let slots = slots.iter_mut().zip(&layout);
-    let mut slots: Vec<_> = slots
-        .map(|(slot, layout)| rows(slot.take(), &layout.shape, count).into_iter())
-        .collect();
-    for (piece, theta) in batch.into_iter().zip(thetas) {
-        *piece.theta = theta;
-        let state = piece.state;
-        state.step += 1;
-        state.memory.clone_from(&common.memory);
-        state.slots = slots.iter_mut().filter_map(Iterator::next).collect();
+        });
+        let slots = slots.collect();
+        for piece in &mut pieces {
+            piece.state.slots.clear();
+        }
+        let stack = Self {
+            common,
+            pieces,
+            layout,
+            slots,
+        };
+        (stack, [theta, g])
     }
 }
 
-/// A tensor as one row.
-fn line(rank: usize, n: usize, tensor: DispatchTensor) -> Tensor<2> {
-    with_rank!(rank, D => { Tensor::<D>::from_dispatch(tensor).reshape([1, n]) })
-}
-
-/// Tensors of one shape as the rows of one. On a GPU the rows of the step before are found to lie so already.
-fn stacked(mut tensors: Vec<DispatchTensor>, shape: &[usize]) -> Tensor<2> {
-    let (rank, n) = (shape.len(), shape.iter().product());
-    if tensors.len() == 1 {
-        return line(rank, n, tensors.swap_remove(0));
-    }
-    let count = tensors.len();
-    match joined(tensors, &one_after_another(shape, count)) {
-        Ok(buffer) => Tensor::<1>::from_dispatch(buffer).reshape([count, n]),
-        Err(tensors) => {
-            let lines = tensors.into_iter().map(|tensor| line(rank, n, tensor));
-            Tensor::cat(lines.collect(), 0)
+fn step_stacks<'a, R: TensorRule>(
+    rule: &R,
+    lr: f64,
+    stacks: impl Iterator<Item = (Stack<'a>, [Tensor<2>; 2])>,
+) {
+    let (mut stacks, given): (Vec<_>, Vec<_>) = stacks.unzip();
+    let batches = stacks
+        .iter_mut()
+        .zip(given)
+        .map(|(stack, [theta, g])| Batch {
+            step: Step {
+                lr,
+                t: stack.common.step + 1,
+                shape: &stack.common.shape,
+                units: stack.common.units,
+                memory: &mut stack.common.memory,
+            },
+            theta,
+            g,
+            slots: &mut stack.slots,
+        });
+    let thetas = rule.update_all(batches.collect());
+    for (stack, theta) in stacks.into_iter().zip(thetas) {
+        let Stack {
+            common,
+            pieces,
+            layout,
+            mut slots,
+            ..
+        } = stack;
+        let count = pieces.len();
+        let thetas = rows(theta, &common.shape, count);
+        let slots = slots.iter_mut().zip(&layout);
+        let mut slots: Vec<_> = slots
+            .map(|(slot, layout)| rows(slot.take(), &layout.shape, count).into_iter())
+            .collect();
+        for (piece, theta) in pieces.into_iter().zip(thetas) {
+            *piece.theta = theta;
+            let state = piece.state;
+            state.step += 1;
+            state.memory.clone_from(&common.memory);
+            state.slots = slots.iter_mut().filter_map(Iterator::next).collect();
         }
     }
-}
-
-/// The rows of a tensor, each in this shape.
-fn rows(batch: Tensor<2>, shape: &[usize], count: usize) -> Vec<DispatchTensor> {
-    if count == 1 {
-        return vec![shaped(shape, batch)];
-    }
-    let batch = batch.into_dispatch();
-    let ours = is_ours(&batch);
-    let batch = Tensor::<2>::from_dispatch(batch);
-    if ours {
-        let places = one_after_another(shape, count);
-        let buffer = batch.clone().reshape([places.elements()]);
-        if let Ok(rows) = parted(buffer.into_dispatch(), &places) {
-            return rows;
-        }
-    }
-    let row = |b| shaped(shape, batch.clone().narrow(0, b, 1));
-    (0..count).map(row).collect()
-}
-
-fn one_after_another(shape: &[usize], count: usize) -> Arc<Places> {
-    Arc::new(Places::close(vec![shape.to_vec(); count]))
-}
-
-fn shaped(shape: &[usize], row: Tensor<2>) -> DispatchTensor {
-    with_rank!(shape.len(), D => {
-        let mut dims = [0; D];
-        dims.copy_from_slice(shape);
-        row.reshape(dims).into_dispatch()
-    })
 }
 
 /// A [`TensorRule`] behind the boundary that all rules share.

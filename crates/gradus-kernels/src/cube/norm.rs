@@ -231,6 +231,7 @@ fn measured(tensors: Vec<CubeTensor>) -> CubeTensor {
                 to.clone().into_tensor_arg(),
                 pairs,
                 after,
+                pairs.div_ceil(after),
                 dtype_to_storage_type(dtype),
             );
         }
@@ -291,19 +292,19 @@ fn measure_kernel<E: Float, A: Float>(
     }
 }
 
-/// `count` pairs become `after`.
+/// `count` pairs become `after`, in `rounds` each.
 #[cube(launch_unchecked, address_type = "dynamic")]
 fn fold_kernel<A: Float>(
     from: &Tensor<A>,
     to: &mut Tensor<A>,
     count: usize,
     after: usize,
+    rounds: usize,
     #[define(A)] _dtype: ElemType,
 ) {
     if ABSOLUTE_POS < after {
         let mut largest = A::from_int(0);
         let mut sum = A::from_int(0);
-        let rounds = (count + after - 1) / after;
         for k in 0..rounds {
             let pair = ABSOLUTE_POS + k * after;
             if pair < count {

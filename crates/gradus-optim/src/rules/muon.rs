@@ -6,8 +6,8 @@
 
 use super::modes::{fold, unfold};
 use crate::hyper::{FromValue, hyperparameters};
-use crate::matrix::{QUINTIC, newton_schulz};
-use crate::{AdamW, Rest, Slot, SlotShape, Step, TensorRule, Value};
+use crate::matrix::{QUINTIC, newton_schulz, newton_schulz_together};
+use crate::{AdamW, Batch, Rest, Slot, SlotShape, Step, TensorRule, Value};
 use burn::tensor::Tensor;
 
 hyperparameters! {
@@ -117,6 +117,32 @@ impl AdjustLr {
     }
 }
 
+impl Muon {
+    /// u of the page of [`Muon`], with the momentum brought up to date.
+    fn direction(&self, g: Tensor<2>, slots: &mut [Slot<Tensor<2>>]) -> Tensor<2> {
+        let b = slots[0].set(|b| b.clone() + (g.clone() - b) * (1.0 - self.momentum)); // b ← b + (1−μ)(g−b)
+        if self.nesterov {
+            g.clone() + (b - g) * self.momentum // u = g + μ(b−g)
+        } else {
+            b
+        }
+    }
+
+    /// θ after the step along O.
+    fn moved(&self, step: &Step<'_>, theta: Tensor<2>, o: Tensor<3>) -> Tensor<2> {
+        let [_, rows, columns] = o.dims();
+        let o = fold(o, step.shape, step.units);
+        let theta = if self.normalise {
+            let norm = theta.clone().square().sum_dim(1).sqrt().clamp_min(self.eps);
+            theta / norm * (rows as f64).sqrt() // θ ← θ·√rows/‖θ‖
+        } else {
+            theta
+        };
+        let ratio = self.adjust_lr_fn.ratio(rows, columns);
+        theta * (1.0 - step.lr * self.weight_decay) - o * (step.lr * ratio) // θ ← (1−ηλ)θ − η·r·O
+    }
+}
+
 impl TensorRule for Muon {
     const NAME: &'static str = "muon";
 
@@ -147,25 +173,30 @@ impl TensorRule for Muon {
         g: Tensor<2>,
         slots: &mut [Slot<Tensor<2>>],
     ) -> Tensor<2> {
-        let b = slots[0].set(|b| b.clone() + (g.clone() - b) * (1.0 - self.momentum)); // b ← b + (1−μ)(g−b)
-        let u = if self.nesterov {
-            g.clone() + (b - g) * self.momentum // u = g + μ(b−g)
-        } else {
-            b
-        };
+        let u = self.direction(g, slots);
         let u = unfold(u, step.shape, step.units);
-        let [_, rows, columns] = u.dims();
         let o = newton_schulz(u, self.ns_steps, self.ns_coefficients, self.eps);
-        let o = fold(o, step.shape, step.units);
+        self.moved(step, theta, o)
+    }
 
-        let theta = if self.normalise {
-            let norm = theta.clone().square().sum_dim(1).sqrt().clamp_min(self.eps);
-            theta / norm * (rows as f64).sqrt() // θ ← θ·√rows/‖θ‖
-        } else {
-            theta
-        };
-        let ratio = self.adjust_lr_fn.ratio(rows, columns);
-        theta * (1.0 - step.lr * self.weight_decay) - o * (step.lr * ratio) // θ ← (1−ηλ)θ − η·r·O
+    fn update_all(&self, batches: Vec<Batch<'_>>) -> Vec<Tensor<2>> {
+        let (mut left, mut directions) = (Vec::new(), Vec::new());
+        for Batch {
+            step,
+            theta,
+            g,
+            slots,
+        } in batches
+        {
+            let u = self.direction(g, slots);
+            directions.push(unfold(u, step.shape, step.units));
+            left.push((step, theta));
+        }
+        let (steps, coefficients) = (self.ns_steps, self.ns_coefficients);
+        let directions = newton_schulz_together(directions, steps, coefficients, self.eps);
+        let left = left.into_iter().zip(directions);
+        left.map(|((step, theta), o)| self.moved(&step, theta, o))
+            .collect()
     }
 
     fn without_decay(&self) -> Self {

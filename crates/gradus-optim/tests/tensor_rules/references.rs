@@ -1,6 +1,7 @@
 //! Against PyTorch and numpy.
 
 use super::*;
+use gradus_optim::matrix::{QUINTIC, newton_schulz, newton_schulz_together};
 
 #[test]
 fn muon_is_torch_muon_with_newton_schulz_in_f64() {
@@ -295,5 +296,29 @@ fn soap_is_the_paper_s_in_numpy() {
         ),
     ] {
         assert_close(text, &last(text, shape, steps), expected, 1e-10);
+    }
+}
+
+#[test]
+fn batches_together_are_as_each_by_itself() {
+    let device = Device::flex();
+    let made = |[batch, m, n]: [usize; 3]| {
+        let numbers: Vec<f64> = (0..batch * m * n)
+            .map(|i| ((i * 37 + m * n) % 101) as f64 / 50.0 - 1.0)
+            .collect();
+        Tensor::<3>::from_data(
+            TensorData::new(numbers, [batch, m, n]),
+            (&device, DType::F64),
+        )
+    };
+    // Three go together; one is too long for the shortest; one has another short side.
+    let shapes = [[2, 4, 6], [1, 10, 4], [1, 4, 16], [3, 5, 5], [1, 4, 90]];
+    let together = newton_schulz_together(shapes.map(made).into(), 5, QUINTIC, 1e-7);
+    assert_eq!(together.len(), shapes.len());
+    for (found, shape) in together.into_iter().zip(shapes) {
+        assert_eq!(found.dims(), shape);
+        let alone = newton_schulz(made(shape), 5, QUINTIC, 1e-7);
+        let far: f64 = (found - alone).abs().max().into_scalar();
+        assert!(far < 1e-12, "{shape:?}: {far}");
     }
 }
