@@ -54,35 +54,30 @@ pub fn newton_schulz(x: Tensor<3>, steps: u64, (a, b, c): (f64, f64, f64), eps: 
 /// together, the long side of each filled up with zeros to that of the longest, if that is at most four times as long.
 ///
 /// Zeros change neither the norm of X nor A, and stay zeros: the results are those of each batch by itself up to rounding.
+/// All are on one device and of one type.
 pub fn newton_schulz_together(
     batches: Vec<Tensor<3>>,
     steps: u64,
     coefficients: (f64, f64, f64),
     eps: f64,
 ) -> Vec<Tensor<3>> {
-    let sides = |x: &Tensor<3>| {
-        let [_, m, n] = x.dims();
-        (m.min(n), m.max(n))
-    };
-    let mut rest: Vec<(usize, Tensor<3>)> = batches.into_iter().enumerate().collect();
-    // The longest of a group first; with the same sides, those in the same device and type stand together.
-    rest.sort_by_key(|(_, x)| std::cmp::Reverse(sides(x)));
-    let mut results: Vec<(usize, Tensor<3>)> = Vec::with_capacity(rest.len());
-    while !rest.is_empty() {
-        let (short, long) = sides(&rest[0].1);
-        let (device, dtype) = (rest[0].1.device(), rest[0].1.dtype());
-        let (group, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|(_, x)| {
-            let (m, n) = sides(x);
-            m == short && long <= 4 * n && x.device() == device && x.dtype() == dtype
-        });
-        rest = others;
-        if let [(_, _)] = group[..] {
-            let alone = group.into_iter();
-            results.extend(alone.map(|(i, x)| (i, newton_schulz(x, steps, coefficients, eps))));
+    let sides: Vec<_> = batches.iter().map(|x| (x.dims()[1], x.dims()[2])).collect();
+    let mut batches: Vec<_> = batches.into_iter().map(Some).collect();
+    let mut results: Vec<(usize, Tensor<3>)> = Vec::with_capacity(batches.len());
+    for group in same_short_side(&sides) {
+        let group: Vec<_> = group
+            .into_iter()
+            .filter_map(|index| Some((index, batches[index].take()?)))
+            .collect();
+        let (m, n) = sides[group[0].0];
+        let (short, long) = (m.min(n), m.max(n));
+        if let [(index, x)] = &group[..] {
+            results.push((*index, newton_schulz(x.clone(), steps, coefficients, eps)));
             continue;
         }
         let count = group.iter().map(|(_, x)| x.dims()[0]).sum();
-        let mut filled = Tensor::<3>::zeros([count, short, long], (&device, dtype));
+        let options = (&group[0].1.device(), group[0].1.dtype());
+        let mut filled = Tensor::<3>::zeros([count, short, long], options);
         let mut from = 0;
         let mut places = Vec::with_capacity(group.len());
         for (index, x) in group {
@@ -101,6 +96,27 @@ pub fn newton_schulz_together(
     }
     results.sort_by_key(|(index, _)| *index);
     results.into_iter().map(|(_, x)| x).collect()
+}
+
+/// Which matrices of these sizes [`newton_schulz_together`] takes together, the longest of each group first.
+pub(crate) fn same_short_side(sizes: &[(usize, usize)]) -> Vec<Vec<usize>> {
+    let sides = |index: usize| {
+        let (m, n) = sizes[index];
+        (m.min(n), m.max(n))
+    };
+    let mut rest: Vec<usize> = (0..sizes.len()).collect();
+    rest.sort_by_key(|&index| std::cmp::Reverse(sides(index)));
+    let mut groups = Vec::new();
+    while let Some(&first) = rest.first() {
+        let (short, long) = sides(first);
+        let (group, others) = rest.into_iter().partition(|&index| {
+            let (m, n) = sides(index);
+            m == short && long <= 4 * n
+        });
+        rest = others;
+        groups.push(group);
+    }
+    groups
 }
 
 /// The eigenvalues `[B, n]`, largest first, and eigenvectors `[B, n, n]` (the columns) of symmetric

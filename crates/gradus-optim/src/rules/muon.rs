@@ -6,7 +6,7 @@
 
 use super::modes::{fold, unfold};
 use crate::hyper::{FromValue, hyperparameters};
-use crate::matrix::{QUINTIC, newton_schulz, newton_schulz_together};
+use crate::matrix::{QUINTIC, newton_schulz, newton_schulz_together, same_short_side};
 use crate::{AdamW, Batch, Rest, Slot, SlotShape, Step, TensorRule, Value};
 use burn::tensor::Tensor;
 
@@ -128,6 +128,27 @@ impl Muon {
         }
     }
 
+    /// The new θ of batches whose matrices go through Newton–Schulz together.
+    fn update_group(&self, batches: Vec<Batch<'_>>) -> Vec<Tensor<2>> {
+        let (mut left, mut directions) = (Vec::new(), Vec::new());
+        for Batch {
+            step,
+            theta,
+            g,
+            slots,
+        } in batches
+        {
+            let u = self.direction(g, slots);
+            directions.push(unfold(u, step.shape, step.units));
+            left.push((step, theta));
+        }
+        let (steps, coefficients) = (self.ns_steps, self.ns_coefficients);
+        let directions = newton_schulz_together(directions, steps, coefficients, self.eps);
+        let left = left.into_iter().zip(directions);
+        left.map(|((step, theta), o)| self.moved(&step, theta, o))
+            .collect()
+    }
+
     /// θ after the step along O.
     fn moved(&self, step: &Step<'_>, theta: Tensor<2>, o: Tensor<3>) -> Tensor<2> {
         let [_, rows, columns] = o.dims();
@@ -180,23 +201,30 @@ impl TensorRule for Muon {
     }
 
     fn update_all(&self, batches: Vec<Batch<'_>>) -> Vec<Tensor<2>> {
-        let (mut left, mut directions) = (Vec::new(), Vec::new());
-        for Batch {
-            step,
-            theta,
-            g,
-            slots,
-        } in batches
-        {
-            let u = self.direction(g, slots);
-            directions.push(unfold(u, step.shape, step.units));
-            left.push((step, theta));
+        let size = |batch: &Batch<'_>| {
+            let Step { shape, units, .. } = batch.step;
+            let rows = shape[units];
+            (rows, shape.iter().product::<usize>() / rows)
+        };
+        let sizes: Vec<_> = batches.iter().map(size).collect();
+        let home = |batch: &Batch<'_>| (batch.theta.device(), batch.theta.dtype());
+        let alike = batches
+            .windows(2)
+            .all(|pair| home(&pair[0]) == home(&pair[1]));
+        let groups = match alike {
+            true => same_short_side(&sizes),
+            false => (0..sizes.len()).map(|index| vec![index]).collect(),
+        };
+        let mut batches: Vec<_> = batches.into_iter().map(Some).collect();
+        let mut moved: Vec<Option<Tensor<2>>> = batches.iter().map(|_| None).collect();
+        for group in groups {
+            let taken = group.iter().filter_map(|&index| batches[index].take());
+            let thetas = self.update_group(taken.collect());
+            for (index, theta) in group.into_iter().zip(thetas) {
+                moved[index] = Some(theta);
+            }
         }
-        let (steps, coefficients) = (self.ns_steps, self.ns_coefficients);
-        let directions = newton_schulz_together(directions, steps, coefficients, self.eps);
-        let left = left.into_iter().zip(directions);
-        left.map(|((step, theta), o)| self.moved(&step, theta, o))
-            .collect()
+        moved.into_iter().flatten().collect()
     }
 
     fn without_decay(&self) -> Self {
