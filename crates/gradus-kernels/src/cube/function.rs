@@ -66,7 +66,7 @@ pub(super) fn gradient<N: Size>(
         Function::Gelu => {
             // Φ(z) + z·φ(z), φ(z) = exp(−z²/2)/√(2π)
             let half = Vector::<f32, N>::new(-0.5f32);
-            let peak = Vector::<f32, N>::new(0.398_942_28f32);
+            let peak = Vector::<f32, N>::new(0.398_942_3_f32);
             let density = (z * z * half).exp() * peak;
             dy * (normal::<N>(z) + z * density)
         }
@@ -76,7 +76,7 @@ pub(super) fn gradient<N: Size>(
             let low = select_many(z.less_than(&(zero - far)), zero - far, z);
             let z = select_many(low.greater_than(&far), far, low);
             let sigma = logistic::<N>(tanh_argument::<N>(z));
-            let a = Vector::<f32, N>::new(1.595_769_1f32);
+            let a = Vector::<f32, N>::new(1.595_769_f32);
             let b = Vector::<f32, N>::new(0.214_064_44f32);
             // u′ = √(8/π)·(1 + 3·0.044715·z²).
             let rate = z * z * b + a;
@@ -101,7 +101,7 @@ fn normal<N: Size>(z: Vector<f32, N>) -> Vector<f32, N> {
 /// u = √(8/π)·(z + 0.044715·z³).
 #[cube]
 fn tanh_argument<N: Size>(z: Vector<f32, N>) -> Vector<f32, N> {
-    let a = Vector::<f32, N>::new(1.595_769_1f32);
+    let a = Vector::<f32, N>::new(1.595_769_f32);
     let b = Vector::<f32, N>::new(0.071_354_814f32);
     z * (z * z * b + a)
 }

@@ -14,6 +14,13 @@
 //! way through a network. Convolutions themselves, linear layers and the loss are Burn's, as is everything in
 //! f64.
 
+#![allow(
+    clippy::approx_constant,
+    clippy::manual_div_ceil,
+    clippy::manual_is_multiple_of,
+    reason = "inside of kernels there are neither these methods nor the constants"
+)]
+
 mod batch_norm;
 mod deferred;
 mod elementwise;

@@ -71,7 +71,7 @@ pub(super) fn over_lanes<N: Size>(
         let half = comptime!(lanes >> (step + 1));
         if lane < half {
             let other = places[at + half * width];
-            places[at] = places[at] + other;
+            places[at] += other;
         }
         sync_cube();
     }
