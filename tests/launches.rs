@@ -173,7 +173,7 @@ fn a_step_starts_few_kernels() {
         // Two short sides, each with five rounds of three products.
         let filters = of_a_step("muon", Weights::airbench(&device), &device);
         say(format!("6 filters as airbench94's | `muon` | {filters}"));
-        assert!(filters.count() <= 30 + 50, "{:?}", filters.names());
+        assert!(filters.count() <= 30 + 70, "{:?}", filters.names());
     });
 }
 
