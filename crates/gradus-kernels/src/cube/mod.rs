@@ -22,6 +22,7 @@
 )]
 
 mod batch_norm;
+mod batch_norm_gradient;
 mod deferred;
 mod elementwise;
 pub(crate) mod flat;
@@ -163,7 +164,7 @@ impl Kernels for Cube {
             let residual = next().filter(|_| act != Act::Identity).map(Rows::of);
             let vectors = Vectors::new(gamma, beta, epsilon);
             let (x, dy, moments) = (Rows::of(x), Rows::of(dy), [mean, variance]);
-            batch_norm::gradient(
+            batch_norm_gradient::gradient(
                 &x,
                 moments,
                 &vectors,
